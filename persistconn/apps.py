@@ -1,0 +1,25 @@
+"""The door on Django 1.7 and later: INSTALLED_APPS."""
+
+from __future__ import absolute_import
+
+from django.apps import AppConfig
+from django.core import checks
+
+from persistconn import conf, control
+
+
+class PersistconnConfig(AppConfig):
+    name = "persistconn"
+    verbose_name = "Persistent database connections"
+
+    def ready(self):
+        checks.register(check_settings)
+        control.install()
+
+
+def check_settings(app_configs=None, **kwargs):
+    """persistconn.E001: a value is not allowed. persistconn.E002: there is no such setting."""
+    return [
+        checks.Error(problem.message, hint=problem.hint, id=problem.id)
+        for problem in conf.problems()
+    ]

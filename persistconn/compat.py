@@ -1,0 +1,38 @@
+"""The one place for differences between Pythons."""
+
+from __future__ import absolute_import
+
+import select
+import sys
+import time
+
+try:
+    from _thread import get_ident
+except ImportError:  # Python 2
+    from thread import get_ident
+
+__all__ = ["get_ident", "monotonic", "poller"]
+
+# Python 2 has only the wall clock: a clock set back makes a connection look younger.
+monotonic = getattr(time, "monotonic", time.time)
+
+# Python 2's select has no name for it; elsewhere than on Linux the number means something else.
+POLLRDHUP = getattr(select, "POLLRDHUP", 0x2000 if sys.platform.startswith("linux") else 0)
+
+READABLE = select.POLLIN | select.POLLPRI if hasattr(select, "poll") else 1
+
+
+def _poll(fd):
+    poll = select.poll()
+    poll.register(fd, READABLE | POLLRDHUP)
+    ask = poll.poll
+    return lambda: ask(0)
+
+
+def _select(fd):
+    return lambda: [(fd, READABLE) for ready in select.select([fd], [], [], 0)[0]]
+
+
+#: poller(fd) returns a function that answers [] while nothing has happened on the socket,
+#: else [(fd, events)]; an event other than READABLE says that the peer is gone.
+poller = _poll if hasattr(select, "poll") else _select

@@ -1,0 +1,90 @@
+"""Settings, read when they are used: for one database, or for the whole project.
+
+``DATABASES[alias]["PERSISTCONN"] = {"MAX_AGE": 60}`` wins over ``PERSISTCONN_MAX_AGE = 60``.
+"""
+
+from __future__ import absolute_import
+
+import numbers
+from collections import namedtuple
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+PREFIX = "PERSISTCONN_"
+PER_DATABASE = "PERSISTCONN"
+
+Setting = namedtuple("Setting", "default allowed")
+Problem = namedtuple("Problem", "id message hint")
+
+SETTINGS = {
+    "MAX_AGE": Setting(600, "a number of seconds, 0 (off) or None (no limit)"),
+    "CHECK_AFTER": Setting(1, "a number of seconds, 0 (before every reuse) or None (never)"),
+}
+
+
+def max_age(database):
+    """Return the seconds a connection may live; None: no limit; 0: persistconn is off.
+
+    A database's own word goes first: ours, then Django's CONN_MAX_AGE where it is not 0.
+    ``PERSISTCONN_MAX_AGE = 0`` goes before CONN_MAX_AGE, as it is the switch for all of them.
+    """
+    for_django = database.get("CONN_MAX_AGE", 0)
+    if for_django != 0 and "MAX_AGE" not in (database.get(PER_DATABASE) or ()):
+        if getattr(settings, PREFIX + "MAX_AGE", None) != 0:
+            return _valid("MAX_AGE", for_django, "CONN_MAX_AGE")
+    return get(database, "MAX_AGE")
+
+
+def get(database, name):
+    """Return one setting as it is now for a database, given by its settings_dict.
+
+    Raises ImproperlyConfigured, which names the setting, its value and what is allowed.
+    """
+    own = database.get(PER_DATABASE)
+    if own and name in own:
+        return _valid(name, own[name], "%s[%r]" % (PER_DATABASE, name))
+    return _valid(name, getattr(settings, PREFIX + name, SETTINGS[name].default), PREFIX + name)
+
+
+def _valid(name, value, label):
+    if value is None or _is_number(value) and value >= 0:
+        return value
+    raise ImproperlyConfigured("%s is %r; allowed: %s." % (label, value, SETTINGS[name].allowed))
+
+
+def _is_number(value):
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def problems():
+    """Yield a Problem for each thing that is wrong in the settings of this project."""
+    for label, values in _sources():
+        if not isinstance(values, dict):
+            message = "%s is %r; allowed: a dict of settings." % (label, values)
+            yield Problem("persistconn.E001", message, 'For example {"MAX_AGE": 60}.')
+            continue
+        for name in sorted(values):
+            problem = _problem(label % name, name, values[name])
+            if problem is not None:
+                yield problem
+
+
+def _sources():
+    ours = [name for name in dir(settings) if name.startswith(PREFIX)]
+    yield PREFIX + "%s", dict((name[len(PREFIX) :], getattr(settings, name)) for name in ours)
+    for alias, database in sorted(settings.DATABASES.items()):
+        values = database.get(PER_DATABASE, {})
+        label = "DATABASES['%s']['%s']" % (alias, PER_DATABASE)
+        yield label + "['%s']" if isinstance(values, dict) else label, values
+
+
+def _problem(label, name, value):
+    if name not in SETTINGS:
+        hint = "The settings are %s." % ", ".join(sorted(SETTINGS))
+        return Problem("persistconn.E002", "%s is not a setting of persistconn." % label, hint)
+    try:
+        _valid(name, value, label)
+    except ImproperlyConfigured as error:
+        hint = "Leave it out for the default, %r." % SETTINGS[name].default
+        return Problem("persistconn.E001", str(error), hint)

@@ -1,0 +1,226 @@
+"""The one place for differences between Djangos: the same few questions, answered by era.
+
+``dialect`` (SQLAlchemy's word) answers for the Django that runs. It is asked about wrappers,
+Django's objects behind ``connections[alias]``; the driver's own connection is called raw.
+"""
+
+from __future__ import absolute_import
+
+from django import VERSION
+from django.conf import settings
+
+from persistconn import compat, drivers
+from persistconn.errors import UnsupportedDjango
+
+#: Before 1.7 an app is merely imported, and not even that before somebody needs all models.
+APPS_ARE_MERELY_IMPORTED = VERSION < (1, 7)
+#: From 3.2 Django finds the AppConfig by itself, and 3.2 and 4.0 warn when they are told.
+APP_CONFIG_MUST_BE_NAMED = VERSION < (3, 2)
+
+
+class Django18(object):
+    """1.8 and later."""
+
+    backends = "django.db.backends.base.base"
+    creation = "django.db.backends.base.creation"
+    end_of_work = "close_old_connections"
+    end_of_work_signals = ("request_started", "request_finished")
+
+    def identity(self, wrapper):
+        """What a connection opened by this wrapper now would be connected to, and set up as."""
+        database = wrapper.settings_dict
+        return (
+            wrapper.__class__,
+            database["NAME"],
+            database["HOST"],
+            database["PORT"],
+            database["USER"],
+            repr(database["OPTIONS"]),
+            database.get("AUTOCOMMIT"),
+            database.get("TIME_ZONE"),
+            settings.TIME_ZONE,
+            getattr(settings, "USE_TZ", False),
+        )
+
+    def initialised(self):
+        """The wrappers of this thread, without making any."""
+        from django.db import connections
+
+        mine = connections._connections
+        return [getattr(mine, alias) for alias in connections if hasattr(mine, alias)]
+
+    def adopt(self, wrapper, entry):
+        """Give a closed wrapper a kept connection: what connect() does, but for opening one.
+
+        Attributes that this Django does not know yet are set all the same, and do no harm.
+        """
+        wrapper.connection = entry.raw
+        wrapper.autocommit = wrapper.settings_dict["AUTOCOMMIT"]
+        self.leave_blocks(wrapper)
+        wrapper.errors_occurred = False
+        # Django's own check is ours already, and its own age is over should we be switched off.
+        wrapper.health_check_enabled = False
+        wrapper.health_check_done = True
+        wrapper.close_at = 0
+        wrapper.__dict__.update(entry.carried)
+
+    def carried(self, wrapper):
+        """What opening the connection noted on the wrapper, for the next one that adopts it."""
+        level = wrapper.__dict__.get("isolation_level")
+        return {} if level is None else {"isolation_level": level}
+
+    def settle(self, wrapper, entry):
+        """Finish what Django did to open a connection, before it is first used."""
+
+    def may_reconnect(self, wrapper, status):
+        """Whether nothing is lost if the wrapper's connection is replaced by another now.
+
+        ``status``: what the driver says of the transaction.
+        """
+        if wrapper.in_atomic_block:
+            return False
+        autocommit = wrapper.autocommit
+        if autocommit != wrapper.settings_dict["AUTOCOMMIT"]:
+            return False
+        return status in drivers.NOTHING_OPEN or (status is None and autocommit)
+
+    def is_in_a_block(self, wrapper):
+        """Whether a block that began before this unit of work, a TestCase's, is still open."""
+        return wrapper.in_atomic_block
+
+    def leave_blocks(self, wrapper):
+        """Let the wrapper be outside all blocks: a forked child is in none of its parent's."""
+        wrapper.in_atomic_block = wrapper.needs_rollback = wrapper.closed_in_transaction = False
+        wrapper.savepoint_ids = []
+        wrapper.atomic_blocks = []
+        wrapper.run_on_commit = []
+
+    def forget_transactions(self, wrapper):
+        """Reset the wrapper to what it is outside transactions. Nothing is open any more."""
+        autocommit = wrapper.settings_dict["AUTOCOMMIT"]
+        if wrapper.autocommit != autocommit:
+            wrapper._set_autocommit(autocommit)
+            wrapper.autocommit = autocommit
+
+    def end_stock(self, wrapper):
+        """End a unit of work as Django does by itself."""
+        wrapper.close_if_unusable_or_obsolete()
+
+
+class Django16(Django18):
+    """1.6 and 1.7: managed transactions are still there, on top of autocommit."""
+
+    backends = "django.db.backends"
+    creation = "django.db.backends.creation"
+
+    def forget_transactions(self, wrapper):
+        del wrapper.transaction_state[:]
+        wrapper.set_clean()
+        super(Django16, self).forget_transactions(wrapper)
+
+    def end_stock(self, wrapper):
+        wrapper.abort()
+        wrapper.close_if_unusable_or_obsolete()
+
+
+class Django14(Django16):
+    """1.4 and 1.5: the first statement opens a transaction, and cursor() connects."""
+
+    end_of_work = "close_connection"
+    end_of_work_signals = ("request_finished",)
+
+    def carried(self, wrapper):
+        return {}
+
+    def adopt(self, wrapper, entry):
+        # The managed stack is left as it is: TransactionMiddleware is in its block already.
+        wrapper.connection = entry.raw
+        wanted = getattr(wrapper, "isolation_level", None)
+        if wanted is not None and entry.raw.isolation_level != wanted:
+            entry.raw.set_isolation_level(wanted)
+
+    def settle(self, wrapper, entry):
+        # 1.2 and 1.3 set the time zone in the first transaction, and a rollback would lose it for
+        # as long as the connection lives (Django #17062); so it is for a connection_created
+        # receiver's SET on all of them.
+        if entry.driver.status(entry.raw) == drivers.INTRANS:
+            entry.raw.commit()
+
+    def may_reconnect(self, wrapper, status):
+        # Between two transactions of a managed block there is nothing to lose either.
+        return status == drivers.IDLE or (
+            status == drivers.UNKNOWN and not self.is_managed(wrapper)
+        )
+
+    def is_managed(self, wrapper):
+        return wrapper.is_managed()
+
+    def leave_blocks(self, wrapper):
+        self.forget_transactions(wrapper)
+
+    def is_in_a_block(self, wrapper):
+        from django.db import transaction
+
+        # That is how TestCase does it: what would end its transaction does nothing meanwhile.
+        return transaction.commit.__name__ == "nop"
+
+    def forget_transactions(self, wrapper):
+        del wrapper.transaction_state[:]
+        wrapper._dirty = False
+        wrapper.savepoint_state = 0
+        self.restore_isolation_level(wrapper)
+
+    def restore_isolation_level(self, wrapper):
+        # With OPTIONS["autocommit"], 1.2 to 1.4 stay at 1 for good after the first managed block.
+        if wrapper.features.uses_autocommit and wrapper.isolation_level:
+            wrapper._set_isolation_level(0)
+
+    def end_stock(self, wrapper):
+        from django.db import transaction
+
+        if hasattr(transaction, "abort"):
+            transaction.abort(wrapper.alias)
+        wrapper.close()
+
+
+class Django13(Django14):
+    """A wrapper is one object for all threads, with attributes that each thread has for itself."""
+
+    def initialised(self):
+        from django.db import connections
+
+        return list(connections._connections.values())
+
+
+class Django12(Django13):
+    """Managed transactions are kept account of in the module django.db.transaction."""
+
+    def is_managed(self, wrapper):
+        from django.db import transaction
+
+        return transaction.is_managed(using=wrapper.alias)
+
+    def forget_transactions(self, wrapper):
+        from django.db import transaction
+
+        for kept in (transaction.state, transaction.dirty, transaction.savepoint_state):
+            kept.get(compat.get_ident(), {}).pop(wrapper.alias, None)
+        self.restore_isolation_level(wrapper)
+
+
+ERAS = (((1, 8), Django18), ((1, 6), Django16), ((1, 4), Django14), ((1, 3), Django13))
+OLDEST = ((1, 2), Django12)
+
+
+def for_version(version):
+    """Return the dialect for a Django's VERSION. Raises UnsupportedDjango."""
+    for since, dialect_class in ERAS + (OLDEST,):
+        if version >= since:
+            return dialect_class()
+    raise UnsupportedDjango(
+        "persistconn supports Django %s and later; this is Django %s."
+        % (".".join(map(str, OLDEST[0])), ".".join(map(str, version[:2])))
+    )
+
+
+dialect = for_version(VERSION)

@@ -1,0 +1,141 @@
+"""The one place for differences between database drivers.
+
+A Driver answers for the raw connections of one driver. The base class does it for any PEP 249
+module, and answers None to what such a module cannot know.
+"""
+
+from __future__ import absolute_import
+
+import logging
+import os
+
+logger = logging.getLogger("persistconn")
+
+# What libpq, and with it psycopg2 and psycopg 3, says of a session's transaction (PQTRANS_*).
+IDLE, ACTIVE, INTRANS, INERROR, UNKNOWN = range(5)
+# UNKNOWN is what it says once the connection is lost.
+NOTHING_OPEN = (IDLE, UNKNOWN)
+
+
+class Driver(object):
+    """Any PEP 249 driver."""
+
+    def is_closed(self, raw):
+        """Whether the driver itself knows the connection to be closed; sends nothing."""
+        return bool(getattr(raw, "closed", False))
+
+    def status(self, raw):
+        """IDLE, ACTIVE, INTRANS, INERROR or UNKNOWN as the driver knows it; None: it does not."""
+
+    def fileno(self, raw):
+        """The descriptor of the connection's socket, or None."""
+        try:
+            return raw.fileno()
+        except Exception:
+            return None
+
+    def ping(self, raw):
+        """Whether the server answers SELECT 1. Leaves no transaction open."""
+        try:
+            self._select_1(raw)
+        except Exception as error:
+            logger.debug("SELECT 1 failed: %s", error)
+            return False
+        return True
+
+    def _select_1(self, raw):
+        cursor = raw.cursor()
+        try:
+            cursor.execute("SELECT 1")
+            cursor.fetchall()
+        finally:
+            cursor.close()
+        raw.rollback()
+
+    def rollback(self, raw):
+        """Roll back, or raise what the driver raises."""
+        raw.rollback()
+
+    def close(self, raw):
+        """Close for real. An error only says that the peer was faster."""
+        try:
+            raw.close()
+        except Exception as error:
+            logger.debug("closing a connection failed: %s", error)
+
+    def abandon(self, raw):
+        """Let go of a connection that belongs to the process this one was forked from.
+
+        Its descriptor is pointed at /dev/null first (as Rails does it), so that neither this close
+        nor any other can reach the other process's session. Without a descriptor it is only kept
+        from the garbage collector, whose close would.
+        """
+        fd = self.fileno(raw)
+        if fd is None:
+            _abandoned.append(raw)
+            return
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, fd)
+        os.close(null)
+        self.close(raw)
+
+
+_abandoned = []
+
+
+class Psycopg2(Driver):
+    def is_closed(self, raw):
+        # ``closed`` alone stays 0 after some losses, while libpq has dropped the socket already.
+        return raw.closed != 0 or self.status(raw) == UNKNOWN
+
+    def status(self, raw):
+        return raw.get_transaction_status()
+
+    def _select_1(self, raw):
+        # One round trip instead of BEGIN, SELECT and ROLLBACK; psycopg2 before 2.4.2 cannot.
+        in_autocommit = getattr(raw, "autocommit", None)
+        if in_autocommit is False:
+            raw.autocommit = True
+        try:
+            cursor = raw.cursor()
+            cursor.execute("SELECT 1")
+            cursor.close()
+        finally:
+            if in_autocommit is False:
+                raw.autocommit = False
+            elif in_autocommit is None:
+                raw.rollback()
+
+
+class Psycopg3(Psycopg2):
+    def status(self, raw):
+        return raw.pgconn.transaction_status
+
+
+_by_package = {
+    "psycopg2": Psycopg2(),
+    "psycopg": Psycopg3(),
+    # A file or memory of this process: nothing to keep, and closing one can lose it.
+    "sqlite3": None,
+    "pysqlite2": None,
+}
+_any_driver = Driver()
+_by_class = {}
+
+
+def of(raw):
+    """Return the Driver for a raw connection, or None where persistconn stands aside."""
+    # Not type(raw): a tracing library's proxy has the class of what it wraps.
+    cls = raw.__class__
+    try:
+        return _by_class[cls]
+    except KeyError:
+        return _by_class.setdefault(cls, _find(cls))
+
+
+def _find(cls):
+    for base in cls.__mro__:
+        package = base.__module__.partition(".")[0]
+        if package in _by_package:
+            return _by_package[package]
+    return _any_driver

@@ -1,0 +1,245 @@
+"""The life of a connection, in the order of a request. READ THIS FIRST.
+
+A wrapper, Django's object behind ``connections[alias]``, is closed when a request begins. Its first
+use is the checkout: it takes an idle connection of its database that is alive, or lets Django
+open one. Before each later use outside a transaction the connection is looked at, and replaced if
+it died. At the end of the work, what is still open is rolled back, the wrapper closes, and its
+connection goes back to the pool: the checkin.
+
+An Entry (pool.py) is a connection with what is known of it. A wrapper without one is not ours, and
+Django does with it as it always did: SQLite, Django's own pool, MAX_AGE 0.
+"""
+
+from __future__ import absolute_import
+
+import threading
+import weakref
+
+from persistconn import compat, conf, drivers, liveness, transactions
+from persistconn.django_versions import dialect
+from persistconn.pool import Pools
+
+pools = Pools()
+
+
+def checkout(wrapper):
+    """Give a closed wrapper a kept connection. Return whether there was one to give."""
+    pool = pools.find(dialect.identity(wrapper))
+    if pool is None:
+        return False
+    if not is_ours(wrapper):
+        pool.drain()
+        return False
+    entry = pool.acquire(lambda entry: _fault_of_idle(wrapper, entry))
+    if entry is None:
+        return False
+    dialect.adopt(wrapper, entry)
+    _hold(wrapper, entry)
+    return True
+
+
+def _fault_of_idle(wrapper, entry):
+    database = wrapper.settings_dict
+    now = compat.monotonic()
+    if entry.outlived(conf.max_age(database), now):
+        return "age"
+    return liveness.find_fault(entry, now, conf.get(database, "CHECK_AFTER"))
+
+
+def open_new(wrapper, django_opens):
+    """Let Django open a connection for a closed wrapper. Return what ``django_opens()`` does."""
+    try:
+        result = django_opens()
+    except BaseException:
+        # It can be half set up: without its time zone, without its role.
+        take_over(wrapper)
+        doom(wrapper, "error")
+        raise
+    take_over(wrapper)
+    entry = _entry_of(wrapper)
+    if entry is not None:
+        dialect.settle(wrapper, entry)
+    return result
+
+
+def take_over(wrapper):
+    """Take an open connection into account, whoever opened it, and be it in mid-request."""
+    raw = getattr(wrapper, "connection", None)
+    if raw is None or _entry_of(wrapper) is not None:
+        return
+    driver = drivers.of(raw)
+    entry = None
+    if driver is not None and not driver.is_closed(raw) and is_ours(wrapper):
+        entry = _pool_of(wrapper).add(raw, driver)
+        entry.carried = dialect.carried(wrapper)
+    _hold(wrapper, entry)
+
+
+def look_at(wrapper):
+    """Look whether an open wrapper's connection can be used. Close the wrapper if it cannot."""
+    entry = _entry_of(wrapper)
+    if entry is None:
+        take_over(wrapper)
+    elif entry.is_inherited():
+        _leave_to_the_parent(wrapper, entry)
+    elif dialect.may_reconnect(wrapper, entry.driver.status(entry.raw)):
+        now = compat.monotonic()
+        fault = liveness.find_fault(entry, now, conf.get(wrapper.settings_dict, "CHECK_AFTER"))
+        entry.used_at = now
+        if fault is not None:
+            doom(wrapper, fault)
+            _give_back(wrapper, entry)
+
+
+def end_of_work():
+    """End this thread's unit of work on all its databases: a request, a task, one turn of a loop."""
+    for wrapper in _work.take_wrappers():
+        if not checkin(wrapper):
+            dialect.end_stock(wrapper)
+            if getattr(wrapper, "connection", None) is not None:
+                _work.add(wrapper)
+
+
+def checkin(wrapper):
+    """Roll back what is open and give the connection back. Return False to leave it to Django."""
+    entry = _entry_of(wrapper)
+    if entry is None:
+        return False
+    if entry.is_inherited():
+        _leave_to_the_parent(wrapper, entry)
+        return True
+    if dialect.is_in_a_block(wrapper) or not is_ours(wrapper):
+        return False
+    entry.doom = entry.doom or _why_not_keep(wrapper, entry)
+    _give_back(wrapper, entry)
+    return True
+
+
+def _why_not_keep(wrapper, entry):
+    reason = transactions.finish(wrapper, entry)
+    if reason is not None:
+        return reason
+    entry.used_at = compat.monotonic()
+    entry.suspect = getattr(wrapper, "errors_occurred", False)
+    if entry.outlived(conf.max_age(wrapper.settings_dict), entry.used_at):
+        return "age"
+    # A test runner's settings, or an overridden time zone, may be others than at the checkout.
+    return None if entry.pool is _pool_of(wrapper) else "closed by caller"
+
+
+def _give_back(wrapper, entry):
+    # Through the wrapper's own close(), so that a backend which forgets there what it cached
+    # about the session does so; the entry's close() is what really happens.
+    wrapper.connection = entry
+    try:
+        wrapper.close()
+    finally:
+        wrapper.connection = wrapper._persistconn = None
+
+
+def closing(wrapper):
+    """Somebody closes a wrapper, for real: Django closes the raw connection after this."""
+    entry = _entry_of(wrapper)
+    if entry is None:
+        return
+    if entry.is_inherited():
+        entry.driver.abandon(entry.raw)
+    else:
+        entry.pool.forget(entry, "closed by caller")
+    wrapper._persistconn = None
+
+
+def doom(wrapper, reason):
+    """Have a wrapper's connection closed when it is given back."""
+    entry = _entry_of(wrapper)
+    if entry is not None:
+        entry.doom = reason
+
+
+def is_ours(wrapper):
+    """Whether this database's connections are kept at all, as the settings are now."""
+    database = wrapper.settings_dict
+    return not database["OPTIONS"].get("pool") and conf.max_age(database) != 0
+
+
+def _leave_to_the_parent(wrapper, entry):
+    # The pool is the parent's too, and its lock may be held for ever.
+    entry.pool = _pool_of(wrapper)
+    entry.doom = "fork"
+    dialect.leave_blocks(wrapper)
+    _give_back(wrapper, entry)
+
+
+def _pool_of(wrapper):
+    return pools.find_or_add(dialect.identity(wrapper), wrapper.alias)
+
+
+def _entry_of(wrapper):
+    entry = getattr(wrapper, "_persistconn", None)
+    return entry if entry is not None and entry.raw is wrapper.connection else None
+
+
+def _hold(wrapper, entry):
+    wrapper._persistconn = entry
+    _work.add(wrapper)
+
+
+class _Work(threading.local):
+    """The wrappers of this thread that were opened since its last unit of work ended.
+
+    Weak references, as a wrapper that is thrown away must take its connection along. Django's
+    own registry holds the same, except for wrappers that are in no settings; but asking it costs
+    more than all the rest of a checkin. It is asked once a thread, for those opened before we
+    came, and again whenever we were switched on.
+    """
+
+    turns = 0  # shared by all threads: how often persistconn was switched on
+
+    def __init__(self):
+        self.turn = None
+        self.wrappers = {}
+
+    def add(self, wrapper):
+        self.wrappers[id(wrapper)] = weakref.ref(wrapper)
+
+    def take_wrappers(self):
+        if self.turn != self.turns:
+            self.turn = self.turns
+            for wrapper in dialect.initialised():
+                take_over(wrapper)
+        taken, self.wrappers = self.wrappers, {}
+        return [wrapper for wrapper in [ref() for ref in taken.values()] if wrapper is not None]
+
+
+_work = _Work()
+
+
+def keep(keeping):
+    """Whether connections are kept from now on. All that are idle are closed if not."""
+    if keeping:
+        _Work.turns += 1
+    pools.keep(keeping)
+
+
+def drain():
+    """Close all idle connections now, and those in use when their work ends."""
+    for pool in pools.all():
+        pool.drain()
+
+
+def stats():
+    """Return the counts by alias, as plain data."""
+    by_alias = {}
+    for pool in pools.all():
+        numbers = pool.stats()
+        for alias in pool.aliases:
+            _add_up(by_alias.setdefault(alias, {"discarded": {}}), numbers)
+    return by_alias
+
+
+def _add_up(total, numbers):
+    for name, number in numbers.items():
+        if isinstance(number, dict):
+            _add_up(total[name], number)
+        else:
+            total[name] = total.get(name, 0) + number

@@ -1,0 +1,40 @@
+"""Is a connection still there? From the cheapest question to the dearest."""
+
+from __future__ import absolute_import
+
+from persistconn import compat
+
+
+def find_fault(entry, now, check_after):
+    """Return why a connection outside a transaction cannot be used, or None if it can.
+
+    ``check_after`` is in seconds, see CHECK_AFTER. The answers are reasons to discard: "fork",
+    "dead", "check failed". Closed peers are seen by a poll of the socket, without a round trip
+    and without a query; whatever else a server or a network can do shows only in an answer.
+    """
+    if entry.is_inherited():
+        return "fork"
+    if entry.driver.is_closed(entry.raw):
+        return "dead"
+    events = entry.poll()
+    if _peer_is_gone(events):
+        return "dead"
+    if not (events or entry.suspect or _idle_for(entry, now, check_after)):
+        return None
+    if not entry.driver.ping(entry.raw):
+        return "check failed"
+    entry.suspect = False
+    return None
+
+
+def is_alive(entry, now, check_after):
+    return find_fault(entry, now, check_after) is None
+
+
+def _peer_is_gone(events):
+    # Readable alone is no bad sign: a NOTIFY, a notice or a TLS record may have come.
+    return any(happened & ~compat.READABLE for fd, happened in events)
+
+
+def _idle_for(entry, now, check_after):
+    return check_after is not None and now - entry.used_at >= check_after

@@ -1,0 +1,163 @@
+"""THE TABLE: what is replaced in Django, by what, and why. The wrappers ask lifecycle and return."""
+
+from __future__ import absolute_import
+
+from django import VERSION
+
+from persistconn import lifecycle
+from persistconn.django_versions import dialect
+from persistconn.patching import Import, OptionalWrap, Receiver, Wrap
+
+
+def on_connect(wrapped, wrapper, args, kwargs):
+    if not lifecycle.checkout(wrapper):
+        lifecycle.open_new(wrapper, lambda: wrapped(*args, **kwargs))
+
+
+def on_ensure_connection(wrapped, wrapper, args, kwargs):
+    if wrapper.connection is not None:
+        lifecycle.look_at(wrapper)
+    return wrapped(*args, **kwargs)
+
+
+def on_connecting_cursor(wrapped, wrapper, args, kwargs):
+    if wrapper.connection is not None:
+        lifecycle.look_at(wrapper)
+    if wrapper.connection is not None or lifecycle.checkout(wrapper):
+        return wrapped(*args, **kwargs)
+    return lifecycle.open_new(wrapper, lambda: wrapped(*args, **kwargs))
+
+
+def on_close_if_unusable_or_obsolete(wrapped, wrapper, args, kwargs):
+    return True if lifecycle.checkin(wrapper) else wrapped(*args, **kwargs)
+
+
+def on_close(wrapped, wrapper, args, kwargs):
+    lifecycle.closing(wrapper)
+    return wrapped(*args, **kwargs)
+
+
+def on_end_of_work(wrapped, instance, args, kwargs):
+    lifecycle.end_of_work()
+
+
+def on_dropping_a_database(wrapped, creation, args, kwargs):
+    lifecycle.drain()
+    return wrapped(*args, **kwargs)
+
+
+ALL = ((1, 2), (99,))
+CURSOR_CONNECTS = ((1, 2), (1, 6))
+CONNECT_APART = ((1, 6), (99,))
+
+WRAPPER = "BaseDatabaseWrapper."
+
+# (the Djangos it is for: since, before), what is put in place of what, why.
+TABLE = [
+    (
+        CURSOR_CONNECTS,
+        Wrap(
+            dialect.backends,
+            WRAPPER + "cursor",
+            on_connecting_cursor,
+            "checkout and liveness: the one place that all backends open and use connections through",
+        ),
+    ),
+    (
+        CONNECT_APART,
+        Wrap(
+            dialect.backends,
+            WRAPPER + "connect",
+            on_connect,
+            "checkout: the one place that all backends open connections through",
+        ),
+    ),
+    (
+        CONNECT_APART,
+        Wrap(
+            dialect.backends,
+            WRAPPER + "ensure_connection",
+            on_ensure_connection,
+            "liveness: cursors of all kinds, and atomic() before it begins, come through here",
+        ),
+    ),
+    (
+        CONNECT_APART,
+        Wrap(
+            dialect.backends,
+            WRAPPER + "close_if_unusable_or_obsolete",
+            on_close_if_unusable_or_obsolete,
+            "checkin, for those who call it, or who imported close_old_connections before we came",
+        ),
+    ),
+    (
+        ALL,
+        Wrap(
+            dialect.backends,
+            WRAPPER + "close",
+            on_close,
+            "count it, and never close what a parent process still uses by protocol",
+        ),
+    ),
+    (
+        ((1, 4), (1, 6)),
+        OptionalWrap(
+            "django.db.backends.postgresql_psycopg2.base",
+            "DatabaseWrapper.close",
+            on_close,
+            "these two override close() without calling that of the base class",
+        ),
+    ),
+    (
+        ALL,
+        Wrap(
+            "django.db",
+            dialect.end_of_work,
+            on_end_of_work,
+            "checkin: Django's own name for the end of a unit of work",
+        ),
+    ),
+    (
+        ALL,
+        Import(
+            "django.test.client",
+            "django.db",
+            dialect.end_of_work,
+            "the test client disconnects and reconnects the receiver by this name",
+        ),
+    ),
+]
+TABLE += [
+    (
+        ALL,
+        Receiver(
+            "django.core.signals",
+            signal,
+            "django.db",
+            dialect.end_of_work,
+            "a request is a unit of work; the stock receiver would close its connections",
+        ),
+    )
+    for signal in dialect.end_of_work_signals
+]
+TABLE += [
+    (
+        versions,
+        Wrap(
+            dialect.creation,
+            "BaseDatabaseCreation." + attribute,
+            on_dropping_a_database,
+            "an idle connection to a database keeps it from being dropped or copied",
+        ),
+    )
+    for versions, attribute in (
+        (ALL, "create_test_db"),
+        (((1, 9), (99,)), "clone_test_db"),
+        (ALL, "destroy_test_db"),
+    )
+]
+
+
+def rows():
+    """The rows for the Django that runs."""
+    return [row for (since, before), row in TABLE if since <= VERSION < before]

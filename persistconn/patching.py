@@ -1,0 +1,128 @@
+"""Applies rows of patches, all or none, and undoes them exactly. Knows neither Django nor databases.
+
+Each row puts something in the place of something else and returns how to undo that: a function
+that is true when all is as before, false when somebody else has patched over ours since. Undoing
+goes by what is remembered: going by ``__wrapped__``, as is the custom, leaves inherited methods
+pinned to the subclass.
+"""
+
+from __future__ import absolute_import
+
+import logging
+import sys
+from collections import namedtuple
+from importlib import import_module
+
+import wrapt
+
+logger = logging.getLogger("persistconn")
+
+
+class Wrap(namedtuple("Wrap", "module attribute wrapper why")):
+    """Have calls of an attribute go to ``wrapper(wrapped, instance, args, kwargs)``."""
+
+    def apply(self, enabled):
+        parent, name, original = wrapt.resolve_path(self.module, self.attribute)
+        inherited = name not in vars(parent)
+        ours = wrapt.FunctionWrapper(original, self.wrapper, enabled)
+        setattr(parent, name, ours)
+
+        def undo():
+            if vars(parent).get(name) is not ours:
+                return False
+            if inherited:
+                delattr(parent, name)
+            else:
+                setattr(parent, name, original)
+            return True
+
+        return undo
+
+
+class OptionalWrap(Wrap):
+    """The same for a module that cannot be imported everywhere: there it has nothing to patch."""
+
+    def apply(self, enabled):
+        try:
+            import_module(self.module)
+        except Exception as error:
+            logger.debug("%s.%s is not patched: %s", self.module, self.attribute, error)
+            return lambda: True
+        return Wrap.apply(self, enabled)
+
+
+class Import(namedtuple("Import", "module source attribute why")):
+    """Have a module that imported a name from a patched source use what the source has now."""
+
+    def apply(self, enabled):
+        ours = getattr(import_module(self.source), self.attribute)
+        if self.module in sys.modules:
+            setattr(sys.modules[self.module], self.attribute, ours)
+
+        def undo():
+            # The module may have been imported only since.
+            module = sys.modules.get(self.module)
+            if getattr(module, self.attribute, None) is ours:
+                setattr(module, self.attribute, ours.__wrapped__)
+            return True
+
+        return undo
+
+
+class Receiver(namedtuple("Receiver", "module signal source attribute why")):
+    """Have a signal received by what a patched source has now, not by what it had before."""
+
+    def apply(self, enabled):
+        signal = getattr(import_module(self.module), self.signal)
+        ours = getattr(import_module(self.source), self.attribute)
+        before = len(signal.receivers)
+        signal.disconnect(ours.__wrapped__)
+        # Somebody may have disconnected it by hand, which is the oldest way to keep connections.
+        was_connected = len(signal.receivers) < before
+        signal.connect(ours)
+
+        def undo():
+            signal.disconnect(ours)
+            if was_connected:
+                signal.connect(ours.__wrapped__)
+            return True
+
+        return undo
+
+
+class Patcher(object):
+    """Applies and undoes rows. All wrappers pass calls through while ``enabled()`` is false."""
+
+    def __init__(self, rows, enabled):
+        self.rows = rows
+        self.enabled = enabled
+        self.applied = False
+        self._undo = {}
+
+    def apply(self):
+        """Apply the rows that are not in force. If one fails, none of them is, and it raises."""
+        new = [row for row in self.rows if row not in self._undo]
+        try:
+            for row in new:
+                self._undo[row] = row.apply(self.enabled)
+        except Exception:
+            self._undo_rows([row for row in new if row in self._undo])
+            raise
+        self.applied = True
+
+    def undo(self):
+        """Undo the rows. One that was patched over stays, passes calls through, and is logged."""
+        self._undo_rows([row for row in self.rows if row in self._undo])
+        self.applied = False
+
+    def _undo_rows(self, rows):
+        for row in reversed(rows):
+            if self._undo[row]():
+                del self._undo[row]
+            else:
+                logger.warning(
+                    "%s.%s has been patched by somebody else since; persistconn's own patch stays"
+                    " in place and does nothing",
+                    row.module,
+                    row.attribute,
+                )
