@@ -1,0 +1,94 @@
+"""A private PostgreSQL for the run, Django settings upon it, and a watch over what tests leave."""
+
+from __future__ import absolute_import
+
+import os
+import sys
+import threading
+
+import pytest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.dirname(HERE)]
+
+import support  # noqa: E402
+
+from demo_project.postgres import NoPostgres, PrivatePostgres  # noqa: E402
+
+postgres = PrivatePostgres()
+
+
+def pytest_configure(config):
+    try:
+        postgres.start()
+    except NoPostgres as error:
+        pytest.exit("These tests need a PostgreSQL: %s" % error)
+    support.set_up_django(postgres)
+
+
+def pytest_unconfigure(config):
+    postgres.stop()
+
+
+def pytest_report_header(config):
+    import django
+    import wrapt
+
+    words = (django.get_version(), support.driver.__name__, support.driver.__version__)
+    server = support.ask("SHOW server_version")
+    return "Django %s, %s %s, wrapt %s, PostgreSQL %s" % (words + (wrapt.__version__, server))
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind():
+    """A test that leaves a patch, a connection, a thread or a setting behind fails."""
+    import persistconn
+
+    persistconn.drain()
+    before = (support.settings_now(), set(threading.enumerate()))
+    yield
+    left = []
+    if not persistconn.is_enabled():
+        left.append("persistconn switched off")
+        persistconn.install()
+        persistconn.enable()
+    if support.patches_in_force() != support.all_patches:
+        left.append("patches missing or added")
+    if support.settings_now() != before[0]:
+        left.append("settings")
+    for wrapper in support.open_wrappers():
+        left.append("an open connection of %r" % str(wrapper.alias))
+        wrapper.close()
+    persistconn.drain()
+    if not support.wait_until(lambda: support.backends() == []):
+        left.append("backends %r" % support.backends())
+        support.kill_backends()
+    if not support.wait_until(lambda: set(threading.enumerate()) <= before[1]):
+        left.append("threads")
+    if left:
+        pytest.fail("left behind: " + ", ".join(left))
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """persistconn's clock, which can be put forward. Waiting for MAX_AGE for real takes minutes."""
+    from persistconn import compat
+
+    class Clock(object):
+        ahead = 0
+
+        def forward(self, seconds):
+            self.ahead += seconds
+
+    clock, real = Clock(), compat.monotonic
+    monkeypatch.setattr(compat, "monotonic", lambda: real() + clock.ahead)
+    return clock
+
+
+@pytest.fixture
+def rows():
+    """The names in table "item", as another session sees them. The table is emptied before."""
+    support.ask("TRUNCATE item", database=support.DATABASE)
+    return lambda: sorted(
+        name for name, in support.query("SELECT name FROM item", database=support.DATABASE)
+    )

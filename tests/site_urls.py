@@ -1,0 +1,58 @@
+"""The site that the tests ask."""
+
+from __future__ import absolute_import
+
+import support
+from django.http import HttpResponse
+
+try:
+    from django.urls import re_path
+except ImportError:
+    try:
+        from django.conf.urls import url as re_path
+    except ImportError:
+        from django.conf.urls.defaults import url as re_path
+
+
+def pid(request):
+    return HttpResponse("%d" % support.pid())
+
+
+def zone(request):
+    return HttpResponse(support.fetch("SHOW TimeZone"))
+
+
+def both(request):
+    return HttpResponse("%d %d" % (support.pid(), support.pid("other")))
+
+
+def none(request):
+    return HttpResponse("no query")
+
+
+def raising(request):
+    support.fetch("INSERT INTO item VALUES ('raised') RETURNING name")
+    raise ValueError("a view that fails")
+
+
+def uncommitted(request):
+    from django.db import connection, transaction
+
+    if not support.BEFORE_1_6:
+        transaction.set_autocommit(False)
+    connection.cursor().execute("INSERT INTO item VALUES ('uncommitted')")
+    return HttpResponse("done")
+
+
+def handler500(request, *args):
+    return HttpResponse("failed", status=500)
+
+
+urlpatterns = [
+    re_path("^pid/$", pid),
+    re_path("^zone/$", zone),
+    re_path("^both/$", both),
+    re_path("^none/$", none),
+    re_path("^raising/$", raising),
+    re_path("^uncommitted/$", uncommitted),
+]

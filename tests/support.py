@@ -1,0 +1,306 @@
+"""What tests share: Django's set-up, requests, and a look at the server from outside."""
+
+from __future__ import absolute_import
+
+import contextlib
+import io
+import os
+import sys
+import threading
+import time
+
+try:
+    import psycopg as driver
+except ImportError:
+    import psycopg2 as driver
+
+import django
+from django.conf import settings
+
+DATABASE, OTHER = "persistconn_test", "persistconn_other"
+BEFORE_1_6 = django.VERSION < (1, 6)
+ENGINE = "django.db.backends.postgresql" + ("_psycopg2" if django.VERSION < (1, 9) else "")
+
+server = None
+all_patches = None
+_sessions = {}
+
+
+def set_up_django(postgres):
+    """Settings as a user would have them, and every door of this Django opened once."""
+    global server, all_patches
+    server = postgres
+    for name in (DATABASE, OTHER):
+        ask("CREATE DATABASE %s" % name)
+        ask("CREATE TABLE item (name text)", database=name)
+    settings.configure(
+        DATABASES={"default": database_settings(DATABASE), "other": database_settings(OTHER)},
+        INSTALLED_APPS=["persistconn"],
+        PERSISTCONN_MAX_AGE=600,
+        MIDDLEWARE=[],
+        MIDDLEWARE_CLASSES=[],
+        ROOT_URLCONF="site_urls",
+        ALLOWED_HOSTS=["*"],
+        SECRET_KEY="not secret",
+        TIME_ZONE="America/Chicago",
+        USE_TZ=False,
+        USE_I18N=False,
+        DEBUG=False,
+        DEFAULT_AUTO_FIELD="django.db.models.AutoField",
+    )
+    if hasattr(django, "setup"):
+        django.setup()
+    import persistconn  # noqa: F401, the door before 1.7
+    from django.db import connections
+
+    for alias in connections:
+        connections[alias]  # fills in the defaults of its settings
+    all_patches = patches_in_force()
+
+
+def database_settings(name, **more):
+    return dict(
+        {
+            "ENGINE": ENGINE,
+            "NAME": name,
+            "USER": server.user,
+            "HOST": server.host,
+            "PORT": str(server.port),
+        },
+        **more
+    )
+
+
+# What the server says, asked over sessions of our own.
+
+
+def query(sql, database=None, *parameters):
+    database = database or server.database
+    if database not in _sessions:
+        session = driver.connect(**dict(server.parameters, dbname=database))
+        session.autocommit = True
+        _sessions[database] = session
+    cursor = _sessions[database].cursor()
+    cursor.execute(sql, parameters or None)
+    rows = cursor.fetchall() if cursor.description else []
+    cursor.close()
+    if database != server.database:
+        _sessions.pop(database).close()
+    return rows
+
+
+def ask(sql, database=None, *parameters):
+    rows = query(sql, database, *parameters)
+    return rows[0][0] if rows else None
+
+
+def sessions():
+    """(pid, state, query) of each session on the test databases."""
+    return query(
+        "SELECT pid, state, query FROM pg_stat_activity WHERE datname IN (%s, %s) ORDER BY pid",
+        None,
+        DATABASE,
+        OTHER,
+    )
+
+
+def backends():
+    return [pid for pid, state, text in sessions()]
+
+
+def states():
+    return [state for pid, state, text in sessions()]
+
+
+def kill_backends():
+    """Terminate all sessions, and return when they are gone. Return how many there were."""
+    return sum(
+        1
+        for killed, in query(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+            " WHERE datname IN (%s, %s)",
+            None,
+            DATABASE,
+            OTHER,
+        )
+        if killed
+    )
+
+
+def wait_until(condition, seconds=10):
+    """Whether a condition came true in time."""
+    end = time.time() + seconds
+    while not condition():
+        if time.time() > end:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+# What a user's code does.
+
+
+def fetch(sql, alias="default"):
+    """The first value of a statement, as raw SQL in a view gets it."""
+    from django.db import connections
+
+    cursor = connections[alias].cursor()
+    try:
+        cursor.execute(sql)
+        return cursor.fetchone()[0]
+    finally:
+        cursor.close()
+
+
+def pid(alias="default"):
+    return fetch("SELECT pg_backend_pid()", alias)
+
+
+def end_of_work():
+    """close_old_connections(), or what it was called before 1.6."""
+    from django import db
+
+    getattr(db, "close_connection" if BEFORE_1_6 else "close_old_connections")()
+
+
+class Response(object):
+    def __init__(self):
+        self.status = None
+        self.text = None
+
+    def start(self, status, headers, exc_info=None):
+        self.status = int(status.split()[0])
+
+
+_handler = []
+
+
+def get(path, handler=None):
+    """One request through Django's real WSGI handler, body and close() as a server does them."""
+    from django.core.handlers.wsgi import WSGIHandler
+
+    if handler is None:
+        if not _handler:
+            _handler.append(WSGIHandler())
+        handler = _handler[0]
+    environ = {
+        "REQUEST_METHOD": "GET",
+        "PATH_INFO": path,
+        "SERVER_NAME": "testserver",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "wsgi.input": io.BytesIO(),
+        "wsgi.errors": sys.stderr,
+        "wsgi.url_scheme": "http",
+    }
+    response = Response()
+    body = handler(environ, response.start)
+    try:
+        response.text = b"".join(body).decode("utf-8")
+    finally:
+        if hasattr(body, "close"):
+            body.close()
+    return response
+
+
+def ask_for_pids(requests):
+    """The backends that served so many requests, one after the other."""
+    return [int(get("/pid/").text) for request in range(requests)]
+
+
+def in_thread(work):
+    """Run work in a thread that ends; return what it returns, raise what it raises."""
+    result = []
+
+    def run():
+        try:
+            result.append((work(), None))
+        except BaseException as error:
+            result.append((None, error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    value, error = result[0]
+    if error is not None:
+        raise error
+    return value
+
+
+def in_child(work):
+    """Run work in a forked child; return its exit code: 0, or 1 if it raised."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return os.WEXITSTATUS(os.waitpid(pid, 0)[1])
+
+
+# Settings.
+
+
+def settings_now():
+    kept = ("TIME_ZONE", "USE_TZ", "DEBUG")
+    names = [n for n in dir(settings) if n.startswith("PERSISTCONN_") or n in kept]
+    databases = dict((alias, dict(values)) for alias, values in settings.DATABASES.items())
+    return [(n, getattr(settings, n)) for n in sorted(names)], databases
+
+
+@contextlib.contextmanager
+def settings_as(**values):
+    """override_settings for all Djangos: 1.2 and 1.3 have none."""
+    missing = object()
+    before = dict((name, getattr(settings, name, missing)) for name in values)
+    for name in values:
+        setattr(settings, name, values[name])
+    try:
+        yield
+    finally:
+        for name in before:
+            if before[name] is missing:
+                delattr(settings, name)
+            else:
+                setattr(settings, name, before[name])
+
+
+@contextlib.contextmanager
+def database_as(alias="default", **values):
+    from django.db import connections
+
+    database = connections[alias].settings_dict
+    before = dict(database)
+    database.update(values)
+    try:
+        yield
+    finally:
+        database.clear()
+        database.update(before)
+
+
+# persistconn, from inside.
+
+
+def patches_in_force():
+    from persistconn import control
+
+    return set(control._patcher._undo)
+
+
+def open_wrappers():
+    from persistconn.django_versions import dialect
+
+    return [w for w in dialect.initialised() if getattr(w, "connection", None) is not None]
+
+
+def is_idle(alias="default"):
+    from django.db import connections
+
+    return connections[alias].connection is None

@@ -1,0 +1,275 @@
+"""Checkout, use, end of work and close, outside of requests."""
+
+from __future__ import absolute_import
+
+import pytest
+import support
+from django.db import connection, connections
+from support import backends, end_of_work, kill_backends, pid, wait_until
+
+import persistconn
+
+since_1_6 = pytest.mark.skipif(support.BEFORE_1_6, reason="Django has it since 1.6")
+
+
+def idle():
+    return persistconn.stats()["default"]["idle"]
+
+
+def test_the_end_of_work_gives_the_connection_back():
+    before = pid()
+    end_of_work()
+    assert connection.connection is None
+    assert backends() == [before]
+
+
+def test_the_next_unit_of_work_takes_it():
+    before = pid()
+    end_of_work()
+    assert pid() == before
+    end_of_work()
+
+
+def test_an_end_of_work_without_work_does_nothing():
+    end_of_work()
+    end_of_work()
+    assert backends() == []
+
+
+def test_close_really_closes():
+    pid()
+    connection.close()
+    assert wait_until(lambda: backends() == [])
+    assert idle() == 0
+
+
+def test_close_is_counted():
+    pid()
+    before = persistconn.stats()["default"]["discarded"].get("closed by caller", 0)
+    connection.close()
+    stats = persistconn.stats()["default"]
+    assert stats["discarded"]["closed by caller"] == before + 1
+    assert stats["in_use"] == 0
+
+
+@since_1_6
+def test_a_name_imported_before_persistconn_came_means_the_same():
+    from django import db
+
+    stock = db.close_old_connections.__wrapped__
+    before = pid()
+    stock()
+    assert idle() == 1
+    assert pid() == before
+    end_of_work()
+
+
+@since_1_6
+def test_closing_what_is_unusable_or_obsolete_gives_back():
+    before = pid()
+    connection.close_if_unusable_or_obsolete()
+    assert (connection.connection, backends()) == (None, [before])
+
+
+def test_a_backend_gets_to_forget_what_it_cached_in_its_own_close(monkeypatch):
+    wrapper_class = connections["default"].__class__
+    stock, seen = wrapper_class.close, []
+
+    def close(self):
+        seen.append(self.connection.closed)
+        return stock(self)
+
+    monkeypatch.setattr(wrapper_class, "close", close)
+    before = pid()
+    end_of_work()
+    assert seen == [0]
+    assert backends() == [before]
+
+
+def test_a_raw_connection_stays_raw():
+    pid()
+    raw = connection.connection
+    assert type(raw).__module__.split(".")[0] in ("psycopg2", "psycopg")
+    end_of_work()
+    pid()
+    assert connection.connection is raw
+    end_of_work()
+
+
+def test_a_loop_without_requests_survives_ten_kills():
+    pids = []
+    for turn in range(10):
+        pids.append(pid())
+        if support.BEFORE_1_6:
+            connection._rollback()  # the first statement has opened a transaction
+        assert kill_backends() == 1
+    assert len(set(pids)) == 10
+    end_of_work()
+
+
+def test_a_loop_of_transactions_survives_ten_kills(rows):
+    from django.db import transaction
+
+    def insert(name):
+        connection.cursor().execute("INSERT INTO item VALUES (%s)", [name])
+        if hasattr(transaction, "set_dirty"):
+            transaction.set_dirty()
+
+    in_transaction = getattr(transaction, "atomic", None) or transaction.commit_on_success
+    for turn in range(10):
+        in_transaction(insert)(str(turn))
+        assert kill_backends() == 1
+    assert rows() == [str(turn) for turn in range(10)]
+    end_of_work()
+
+
+def test_a_connection_that_dies_inside_a_transaction_is_not_replaced(rows):
+    from django.db import transaction
+
+    in_transaction = getattr(transaction, "atomic", None) or transaction.commit_on_success
+
+    @in_transaction
+    def work():
+        connection.cursor().execute("INSERT INTO item VALUES ('lost')")
+        kill_backends()
+        connection.cursor().execute("INSERT INTO item VALUES ('half')")
+
+    with pytest.raises(Exception):
+        work()
+    end_of_work()
+    assert rows() == []
+
+
+def test_after_such_a_loss_the_next_work_is_served():
+    from django.db import transaction
+
+    in_transaction = getattr(transaction, "atomic", None) or transaction.commit_on_success
+
+    @in_transaction
+    def work():
+        pid()
+        kill_backends()
+        pid()
+
+    with pytest.raises(Exception):
+        work()
+    end_of_work()
+    assert pid() in backends()
+    end_of_work()
+
+
+@since_1_6
+def test_a_connection_is_not_replaced_while_autocommit_is_off():
+    from django.db import transaction
+
+    transaction.set_autocommit(False)
+    before = pid()
+    connection.rollback()
+    kill_backends()
+    with pytest.raises(Exception):
+        pid()
+    end_of_work()
+    assert pid() != before
+    end_of_work()
+
+
+@since_1_6
+def test_autocommit_is_what_the_settings_say_again_at_the_next_checkout():
+    from django.db import transaction
+
+    transaction.set_autocommit(False)
+    before = pid()
+    end_of_work()
+    assert pid() == before
+    assert connection.get_autocommit() is True
+    assert connection.connection.autocommit is True
+    end_of_work()
+
+
+def test_a_session_that_is_alive_is_never_taken_away_in_the_middle_of_work(clock):
+    support.fetch("SELECT 1 FROM (SELECT pg_advisory_lock(7)) held")
+    before = pid()
+    clock.forward(601)
+    assert pid() == before
+    assert support.ask("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 1
+    end_of_work()
+    assert wait_until(lambda: backends() == [])
+
+
+def test_a_connection_that_grew_too_old_in_use_is_closed_when_given_back(clock):
+    pid()
+    clock.forward(601)
+    end_of_work()
+    assert wait_until(lambda: backends() == [])
+    assert persistconn.stats()["default"]["discarded"]["age"]
+
+
+def test_a_connection_whose_opening_failed_half_way_is_not_kept():
+    from django.db.backends.signals import connection_created
+
+    def refuse(sender, connection, **kwargs):
+        raise ValueError("no role")
+
+    connection_created.connect(refuse)
+    try:
+        with pytest.raises(ValueError):
+            pid()
+    finally:
+        connection_created.disconnect(refuse)
+    assert connection.connection is not None  # so it is in stock Django
+    end_of_work()
+    assert wait_until(lambda: backends() == [])
+
+
+def test_what_a_receiver_of_connection_created_sets_stays_set():
+    from django.db.backends.signals import connection_created
+
+    def receiver(sender, connection, **kwargs):
+        connection.cursor().execute("SET application_name = 'mine'")
+
+    connection_created.connect(receiver)
+    try:
+        pid()
+    finally:
+        connection_created.disconnect(receiver)
+    if support.BEFORE_1_6:
+        connection._rollback()
+    end_of_work()
+    assert support.fetch("SHOW application_name") == "mine"
+    end_of_work()
+
+
+def test_other_settings_are_other_connections():
+    before = pid()
+    end_of_work()
+    with support.database_as(NAME=support.OTHER):
+        assert support.fetch("SELECT current_database()") == support.OTHER
+        end_of_work()
+    assert pid() == before
+    end_of_work()
+
+
+def test_a_session_opened_under_another_time_zone_is_not_used():
+    pid()
+    end_of_work()
+    with support.settings_as(TIME_ZONE="Asia/Tokyo"), support.database_as(TIME_ZONE="Asia/Tokyo"):
+        for name in ("timezone", "timezone_name"):
+            connections["default"].__dict__.pop(name, None)
+        if not support.BEFORE_1_6 and hasattr(connection, "timezone_name"):
+            connections["default"].settings_dict["TIME_ZONE"] = None
+        assert support.fetch("SHOW TimeZone") == "Asia/Tokyo"
+        end_of_work()
+    for name in ("timezone", "timezone_name"):
+        connections["default"].__dict__.pop(name, None)
+    assert support.fetch("SHOW TimeZone") == "America/Chicago"
+    end_of_work()
+
+
+def test_drain_closes_what_is_idle_now_and_what_is_in_use_when_it_comes_back():
+    pid()
+    support.in_thread(lambda: (pid(), end_of_work()))
+    assert len(backends()) == 2
+    persistconn.drain()
+    assert wait_until(lambda: len(backends()) == 1)
+    end_of_work()
+    assert wait_until(lambda: backends() == [])

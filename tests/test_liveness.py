@@ -1,0 +1,210 @@
+"""Which connections are trusted, which are asked, which are thrown away."""
+
+from __future__ import absolute_import
+
+import pytest
+import support
+from django.db import connection
+from support import end_of_work, kill_backends, pid, settings_as, wait_until
+
+import persistconn
+
+
+def discarded(reason):
+    return persistconn.stats()["default"]["discarded"].get(reason, 0)
+
+
+@pytest.fixture
+def pings(monkeypatch):
+    """The answers to SELECT 1, in order; they are asked of the server for real."""
+    from persistconn import drivers
+
+    stock, answers = drivers.Driver.ping, []
+
+    def ping(self, raw):
+        answers.append(stock(self, raw))
+        return answers[-1]
+
+    monkeypatch.setattr(drivers.Driver, "ping", ping)
+    return answers
+
+
+def test_a_connection_used_a_moment_ago_is_not_asked(pings):
+    pid()
+    end_of_work()
+    pid()
+    assert pings == []
+    end_of_work()
+
+
+def test_one_that_was_idle_as_long_as_check_after_is_asked_once(clock, pings):
+    pid()
+    end_of_work()
+    clock.forward(1)
+    pid()
+    pid()
+    assert pings == [True]
+    end_of_work()
+
+
+def test_so_is_one_that_was_open_but_not_used_so_long(clock, pings):
+    connection.cursor().close()
+    clock.forward(1)
+    pid()
+    assert pings == [True]
+    end_of_work()
+
+
+def test_check_after_0_asks_before_every_reuse(pings):
+    with settings_as(PERSISTCONN_CHECK_AFTER=0):
+        pid()
+        end_of_work()
+        pid()
+        assert pings == [True]
+        end_of_work()
+
+
+def test_check_after_none_never_asks(clock, pings):
+    with settings_as(PERSISTCONN_CHECK_AFTER=None):
+        pid()
+        end_of_work()
+        clock.forward(500)
+        pid()
+        assert pings == []
+        end_of_work()
+
+
+def test_check_after_none_still_looks_at_the_socket():
+    with settings_as(PERSISTCONN_CHECK_AFTER=None):
+        before = pid()
+        end_of_work()
+        kill_backends()
+        assert pid() != before
+        end_of_work()
+
+
+def test_a_closed_peer_is_seen_without_a_query():
+    pid()
+    end_of_work()
+    before = discarded("dead")
+    kill_backends()
+    pid()
+    assert discarded("dead") == before + 1
+    end_of_work()
+
+
+def test_a_session_that_has_something_to_say_is_asked_and_kept(pings):
+    pid()
+    connection.cursor().execute("LISTEN news")
+    if support.BEFORE_1_6:
+        connection._commit()
+    before = pid()
+    end_of_work()
+    support.query("NOTIFY news", support.DATABASE)
+    assert wait_until(is_readable)
+    assert pid() == before
+    assert pings == [True]
+    end_of_work()
+
+
+def is_readable():
+    from persistconn.lifecycle import pools
+
+    return any(entry.poll() for pool in pools.all() for entry in pool._idle)
+
+
+def test_select_1_leaves_no_transaction_open(clock, pings):
+    pid()
+    end_of_work()
+    clock.forward(1)
+    connection.cursor().close()
+    assert pings == [True]
+    assert support.states() == ["idle"]
+    end_of_work()
+
+
+def test_select_1_changes_neither_autocommit_nor_isolation_level(clock, pings):
+    pid()
+    raw = connection.connection
+    if support.BEFORE_1_6:
+        connection._rollback()
+    before = (raw.autocommit, raw.isolation_level)
+    clock.forward(1)
+    connection.cursor().close()
+    assert pings == [True]
+    assert (raw.autocommit, raw.isolation_level) == before
+    end_of_work()
+
+
+def test_select_1_is_not_in_the_query_log(clock, pings):
+    with settings_as(DEBUG=True):
+        before = len(connection.queries)
+        pid()
+        end_of_work()
+        clock.forward(1)
+        pid()
+        assert pings == [True]
+        assert len(connection.queries) == before + 2
+        end_of_work()
+
+
+def test_nothing_is_asked_inside_a_transaction(clock, pings):
+    from django.db import transaction
+
+    in_transaction = getattr(transaction, "atomic", None) or transaction.commit_on_success
+
+    @in_transaction
+    def work():
+        pid()
+        clock.forward(10)
+        pid()
+
+    work()
+    assert pings == []
+    end_of_work()
+
+
+@pytest.mark.skipif(support.BEFORE_1_6, reason="every query is in a transaction before 1.6")
+def test_nothing_is_asked_inside_a_transaction_begun_by_hand(clock, pings):
+    connection.cursor().execute("BEGIN")
+    before = pid()
+    clock.forward(10)
+    assert pid() == before
+    assert pings == []
+    end_of_work()
+    assert support.states() == ["idle"]
+
+
+def test_a_connection_whose_driver_closed_it_is_replaced():
+    before = pid()
+    connection.connection.close()
+    assert pid() != before
+    end_of_work()
+
+
+def test_an_error_in_use_makes_it_be_asked_before_the_next_use(pings):
+    if support.BEFORE_1_6:
+        pytest.skip("Django notes errors on the wrapper since 1.6")
+    pid()
+    with pytest.raises(Exception):
+        support.fetch("SELECT nonsense")
+    end_of_work()
+    pid()
+    assert pings == [True]
+    end_of_work()
+
+
+def test_a_check_that_fails_discards(clock, monkeypatch):
+    # A stand-in: the server cannot be made to accept a query and refuse the answer for real here.
+    from persistconn import drivers
+
+    before_pid = pid()
+    driver = drivers.of(connection.connection)
+    end_of_work()
+    before = discarded("check failed")
+    monkeypatch.setattr(type(driver), "ping", lambda self, raw: False)
+    clock.forward(1)
+    assert pid() != before_pid
+    assert discarded("check failed") == before + 1
+    monkeypatch.undo()
+    end_of_work()
