@@ -92,19 +92,17 @@ class Psycopg2(Driver):
         return raw.get_transaction_status()
 
     def _select_1(self, raw):
-        # One round trip instead of BEGIN, SELECT and ROLLBACK; psycopg2 before 2.4.2 cannot.
-        in_autocommit = getattr(raw, "autocommit", None)
-        if in_autocommit is False:
-            raw.autocommit = True
-        try:
-            cursor = raw.cursor()
-            cursor.execute("SELECT 1")
-            cursor.close()
-        finally:
-            if in_autocommit is False:
-                raw.autocommit = False
-            elif in_autocommit is None:
-                raw.rollback()
+        cursor = raw.cursor()
+        cursor.execute("SELECT 1")
+        cursor.close()
+        if self.status(raw) != IDLE:
+            raw.rollback()
+
+    def rollback(self, raw):
+        raw.rollback()
+        # In autocommit psycopg2 knows nothing of a BEGIN that was sent as a statement.
+        if self.status(raw) != IDLE:
+            raw.cursor().execute("ROLLBACK")
 
 
 class Psycopg3(Psycopg2):

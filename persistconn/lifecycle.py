@@ -21,6 +21,9 @@ from persistconn.pool import Pools
 
 pools = Pools()
 
+#: Stands for the entry of a wrapper while Django opens a connection for it.
+OPENING = type("Opening", (object,), {"raw": object()})()
+
 
 def checkout(wrapper):
     """Give a closed wrapper a kept connection. Return whether there was one to give."""
@@ -39,55 +42,64 @@ def checkout(wrapper):
 
 
 def _fault_of_idle(wrapper, entry):
-    database = wrapper.settings_dict
-    now = compat.monotonic()
-    if entry.outlived(conf.max_age(database), now):
+    if entry.outlived(conf.max_age(wrapper.settings_dict), compat.monotonic()):
         return "age"
-    return liveness.find_fault(entry, now, conf.get(database, "CHECK_AFTER"))
+    return _fault(wrapper, entry)
+
+
+def _fault(wrapper, entry):
+    now = compat.monotonic()
+    fault = liveness.find_fault(entry, now, conf.get(wrapper.settings_dict, "CHECK_AFTER"))
+    entry.used_at = now
+    return fault
 
 
 def open_new(wrapper, django_opens):
     """Let Django open a connection for a closed wrapper. Return what ``django_opens()`` does."""
+    wrapper._persistconn = OPENING
     try:
         result = django_opens()
     except BaseException:
-        # It can be half set up: without its time zone, without its role.
-        take_over(wrapper)
-        doom(wrapper, "error")
+        entry = take_over(wrapper)
+        if entry is not None:
+            # It can be half set up: without its time zone, without its role.
+            entry.doom = "error"
         raise
-    take_over(wrapper)
-    entry = _entry_of(wrapper)
+    entry = take_over(wrapper)
     if entry is not None:
         dialect.settle(wrapper, entry)
     return result
 
 
 def take_over(wrapper):
-    """Take an open connection into account, whoever opened it, and be it in mid-request."""
+    """Take an open connection into account, whoever opened it. Return its entry if it is ours."""
     raw = getattr(wrapper, "connection", None)
-    if raw is None or _entry_of(wrapper) is not None:
-        return
-    driver = drivers.of(raw)
-    entry = None
-    if driver is not None and not driver.is_closed(raw) and is_ours(wrapper):
-        entry = _pool_of(wrapper).add(raw, driver)
-        entry.carried = dialect.carried(wrapper)
+    if raw is None:
+        wrapper._persistconn = None
+        return None
+    entry = _entry_of(wrapper)
+    if entry is None:
+        driver = drivers.of(raw)
+        if driver is not None and not driver.is_closed(raw) and is_ours(wrapper):
+            entry = _pool_of(wrapper).add(raw, driver)
+            entry.carried = dialect.carried(wrapper)
     _hold(wrapper, entry)
+    return entry
 
 
 def look_at(wrapper):
     """Look whether an open wrapper's connection can be used. Close the wrapper if it cannot."""
+    if getattr(wrapper, "_persistconn", None) is OPENING:
+        # connect() sets autocommit, and a question would leave its session in a transaction.
+        return
     entry = _entry_of(wrapper)
     if entry is None:
         take_over(wrapper)
     elif entry.is_inherited():
         _leave_to_the_parent(wrapper, entry)
     elif dialect.may_reconnect(wrapper, entry.driver.status(entry.raw)):
-        now = compat.monotonic()
-        fault = liveness.find_fault(entry, now, conf.get(wrapper.settings_dict, "CHECK_AFTER"))
-        entry.used_at = now
-        if fault is not None:
-            doom(wrapper, fault)
+        entry.doom = entry.doom or _fault(wrapper, entry)
+        if entry.doom is not None:
             _give_back(wrapper, entry)
 
 
@@ -147,13 +159,6 @@ def closing(wrapper):
     else:
         entry.pool.forget(entry, "closed by caller")
     wrapper._persistconn = None
-
-
-def doom(wrapper, reason):
-    """Have a wrapper's connection closed when it is given back."""
-    entry = _entry_of(wrapper)
-    if entry is not None:
-        entry.doom = reason
 
 
 def is_ours(wrapper):

@@ -14,7 +14,7 @@ def on_connect(wrapped, wrapper, args, kwargs):
         lifecycle.open_new(wrapper, lambda: wrapped(*args, **kwargs))
 
 
-def on_ensure_connection(wrapped, wrapper, args, kwargs):
+def on_use(wrapped, wrapper, args, kwargs):
     if wrapper.connection is not None:
         lifecycle.look_at(wrapper)
     return wrapped(*args, **kwargs)
@@ -76,9 +76,18 @@ TABLE = [
         CONNECT_APART,
         Wrap(
             dialect.backends,
-            WRAPPER + "ensure_connection",
-            on_ensure_connection,
-            "liveness: cursors of all kinds, and atomic() before it begins, come through here",
+            WRAPPER + "_cursor",
+            on_use,
+            "liveness: cursors of all kinds are made here, those of iterator() too",
+        ),
+    ),
+    (
+        CONNECT_APART,
+        Wrap(
+            dialect.backends,
+            WRAPPER + "set_autocommit",
+            on_use,
+            "liveness: a transaction begins here, and once it has begun it is too late to ask",
         ),
     ),
     (
