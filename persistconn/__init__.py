@@ -12,6 +12,8 @@ statement is ever sent twice. lifecycle.py tells the whole story in order.
 
 from __future__ import absolute_import
 
+import logging
+
 from django.conf import settings
 
 from persistconn import django_versions
@@ -20,6 +22,9 @@ from persistconn.control import disable, drain, enable, install, is_enabled, sta
 __all__ = ["disable", "drain", "enable", "install", "is_enabled", "stats", "uninstall"]
 
 __version__ = "0.1.0"
+
+# Python 2 complains about a logger without a handler, at the first warning.
+logging.getLogger("persistconn").addHandler(logging.NullHandler())
 
 if django_versions.APP_CONFIG_MUST_BE_NAMED:
     default_app_config = "persistconn.apps.PersistconnConfig"

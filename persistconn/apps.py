@@ -13,7 +13,7 @@ class PersistconnConfig(AppConfig):
     verbose_name = "Persistent database connections"
 
     def ready(self):
-        checks.register(check_settings)
+        checks.register("persistconn")(check_settings)
         control.install()
 
 

@@ -119,7 +119,12 @@ class Django16(Django18):
         super(Django16, self).forget_transactions(wrapper)
 
     def end_stock(self, wrapper):
-        wrapper.abort()
+        from django.db import DatabaseError
+
+        try:
+            wrapper.abort()
+        except DatabaseError:
+            pass
         wrapper.close_if_unusable_or_obsolete()
 
 
@@ -176,10 +181,9 @@ class Django14(Django16):
             wrapper._set_isolation_level(0)
 
     def end_stock(self, wrapper):
-        from django.db import transaction
-
-        if hasattr(transaction, "abort"):
-            transaction.abort(wrapper.alias)
+        # 1.2 and 1.3 have no abort().
+        if hasattr(wrapper, "abort") and not self.is_in_a_block(wrapper):
+            wrapper.abort()
         wrapper.close()
 
 

@@ -136,8 +136,9 @@ class Pool(object):
     def forget(self, entry, reason):
         """Count an entry as discarded that somebody else closes."""
         with self._lock:
-            self._known.discard(weakref.ref(entry))
-            self._discarded[reason] += 1
+            if weakref.ref(entry) in self._known:
+                self._known.remove(weakref.ref(entry))
+                self._discarded[reason] += 1
         logger.debug("%s: discarded a connection: %s", self, reason)
 
     def drain(self):
@@ -149,10 +150,14 @@ class Pool(object):
             self.discard(entry, "closed by caller")
 
     def keep(self, keeping):
-        """Whether released connections are kept from now on. What is idle is closed if not."""
+        """Whether connections are kept from now on. If not, the idle ones are closed, and those in
+        use are left to their users to close."""
         self._keeping = keeping
         if not keeping:
             self.drain()
+            with self._lock:
+                self._discarded["closed by caller"] += len(self._known)
+                self._known.clear()
 
     def inherit(self, parents):
         """Let go of what lay idle in the pool of the process that this one was forked from."""

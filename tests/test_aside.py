@@ -1,0 +1,194 @@
+"""Where persistconn stands aside: Django does there what it always did."""
+
+from __future__ import absolute_import
+
+import unittest
+
+import django
+import pytest
+import support
+from django.db import connection, connections
+from support import backends, end_of_work, get, pid, settings_as, wait_until
+
+import persistconn
+from persistconn import lifecycle
+
+
+def stock_closes():
+    """True if the connection is really closed at the end of work, and nothing is kept."""
+    pid()
+    end_of_work()
+    return connection.connection is None and wait_until(lambda: backends() == [])
+
+
+def test_max_age_0_is_off_for_all_databases():
+    with settings_as(PERSISTCONN_MAX_AGE=0):
+        assert stock_closes()
+
+
+def test_max_age_0_is_off_for_one_database():
+    with support.database_as("other", PERSISTCONN={"MAX_AGE": 0}):
+        get("/both/")
+        assert wait_until(lambda: len(backends()) == 1)
+
+
+def test_max_age_0_closes_what_was_kept_at_the_next_use():
+    pid()
+    end_of_work()
+    with settings_as(PERSISTCONN_MAX_AGE=0):
+        assert stock_closes()
+
+
+def test_max_age_0_in_mid_work_leaves_the_end_to_django():
+    pid()
+    with settings_as(PERSISTCONN_MAX_AGE=0):
+        end_of_work()
+    assert wait_until(lambda: backends() == [])
+
+
+@pytest.mark.skipif(django.VERSION < (1, 4), reason="override_settings came with 1.4")
+def test_override_settings_works_at_once():
+    from django.test.utils import override_settings
+
+    with override_settings(PERSISTCONN_MAX_AGE=0):
+        assert stock_closes()
+    pid()
+    end_of_work()
+    assert len(backends()) == 1
+
+
+@pytest.mark.skipif(django.VERSION < (1, 7), reason="INSTALLED_APPS is loaded anew since 1.7")
+def test_installed_apps_may_be_overridden():
+    from django.test.utils import override_settings
+
+    before = pid()
+    end_of_work()
+    with override_settings(INSTALLED_APPS=["persistconn"]):
+        assert pid() == before
+        end_of_work()
+    assert support.patches_in_force() == support.all_patches
+
+
+def test_a_database_with_djangos_own_pool_is_left_to_it():
+    with support.database_as("other", OPTIONS={"pool": True}):
+        assert not lifecycle.is_ours(connections["other"])
+
+
+@pytest.mark.skipif(
+    django.VERSION < (5, 1) or support.driver.__name__ != "psycopg",
+    reason="Django has a pool since 5.1, for psycopg 3",
+)
+def test_djangos_own_pool_works_beside_persistconn():
+    pytest.importorskip("psycopg_pool")
+    before = persistconn.stats()
+    with support.database_as("other", OPTIONS={"pool": {"min_size": 1, "max_size": 1}}):
+        connections["other"].close()
+        first, second = [pid("other"), end_of_work()][0], pid("other")
+        end_of_work()
+        connections["other"].close_pool()
+    assert first == second
+    assert persistconn.stats() == before
+
+
+def sqlite(name):
+    from django.db.utils import load_backend
+
+    values = dict(connections["default"].settings_dict, NAME=name, USER="", OPTIONS={})
+    values["ENGINE"] = "django.db.backends.sqlite3"
+    return load_backend("django.db.backends.sqlite3").DatabaseWrapper(values, "lite")
+
+
+def test_an_sqlite_database_in_memory_is_not_lost():
+    wrapper = sqlite(":memory:")
+    wrapper.cursor().execute("CREATE TABLE item (name text)")
+    end_of_work()
+    assert wrapper.cursor().execute("SELECT count(*) FROM item").fetchone() == (0,)
+    assert "lite" not in persistconn.stats()
+
+
+def test_an_sqlite_file_is_closed_at_the_end_of_work(tmpdir):
+    wrapper = sqlite(str(tmpdir.join("database")))
+    wrapper.cursor().execute("CREATE TABLE item (name text)")
+    end_of_work()
+    assert wrapper.connection is None
+
+
+def test_the_dummy_backend_is_left_alone():
+    from django.db.utils import load_backend
+
+    values = dict(connections["default"].settings_dict, ENGINE="django.db.backends.dummy")
+    wrapper = load_backend("django.db.backends.dummy").DatabaseWrapper(values, "none")
+    with pytest.raises(Exception) as error:
+        wrapper.cursor()
+    assert "ENGINE" in str(error.value)
+    end_of_work()
+
+
+def run_test_case(method, base="TestCase"):
+    """Run method as the one test of a django.test.TestCase; return its unittest result."""
+    import django.test
+
+    case = type("Case", (getattr(django.test, base),), {"test": method, "databases": {"default"}})
+    result = unittest.TestResult()
+    unittest.TestSuite([case("test")]).run(result)
+    connection.close()
+    assert result.testsRun == 1, result.errors
+    return result
+
+
+@pytest.fixture
+def supports_transactions():
+    # Before 1.3 the test runner finds it out, and we have none.
+    with support.database_as("default", SUPPORTS_TRANSACTIONS=True):
+        with support.database_as("other", SUPPORTS_TRANSACTIONS=True):
+            yield
+
+
+def test_a_test_case_keeps_its_transaction_over_client_requests(rows, supports_transactions):
+    seen = []
+
+    def test(self):
+        seen.append(pid())
+        connection.cursor().execute("INSERT INTO item VALUES ('in test')")
+        seen.append(int(self.client.get("/pid/").content))
+        seen.append(support.fetch("SELECT count(*) FROM item"))
+
+    result = run_test_case(test)
+    assert result.wasSuccessful(), result.failures + result.errors
+    assert seen[0] == seen[1]
+    assert seen[2] == 1
+    assert rows() == []
+
+
+@pytest.mark.skipif(django.VERSION < (1, 3), reason="assertNumQueries came with 1.3")
+def test_a_check_counts_in_no_assert_num_queries(clock, supports_transactions):
+    def test(self):
+        end_of_work()
+        pid()
+        end_of_work()
+        clock.forward(10)
+        self.assertNumQueries(1, pid)
+        end_of_work()
+
+    result = run_test_case(test, "TransactionTestCase")
+    assert result.wasSuccessful(), result.failures + result.errors
+
+
+def test_an_end_of_work_inside_a_test_case_is_stock_djangos(supports_transactions):
+    def work(self):
+        pid()
+        try:
+            end_of_work()
+            error = None
+        except Exception as stocks:
+            error = type(stocks)
+        closed = connection.connection is None or connection.closed_in_transaction
+        seen.append((error, closed))
+
+    seen = []
+    run_test_case(work)
+    persistconn.disable()
+    run_test_case(work)
+    persistconn.enable()
+    assert len(seen) == 2
+    assert seen[0] == seen[1]

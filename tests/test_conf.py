@@ -1,0 +1,118 @@
+"""What may be set, where, and what is said of anything else."""
+
+from __future__ import absolute_import
+
+import django
+import pytest
+import support
+from django.core.exceptions import ImproperlyConfigured
+from support import settings_as
+
+import persistconn
+from persistconn import conf
+
+
+def problem():
+    (found,) = conf.problems()
+    return found
+
+
+def test_the_project_says_it_for_all():
+    with settings_as(PERSISTCONN_CHECK_AFTER=7):
+        assert conf.get({}, "CHECK_AFTER") == 7
+
+
+def test_a_database_says_it_for_itself():
+    with settings_as(PERSISTCONN_CHECK_AFTER=7):
+        assert conf.get({"PERSISTCONN": {"CHECK_AFTER": None}}, "CHECK_AFTER") is None
+
+
+def test_nobody_says_it():
+    assert conf.get({}, "CHECK_AFTER") == 1
+
+
+@pytest.mark.parametrize(
+    "project, database, age",
+    [
+        (600, {}, 600),
+        (None, {}, None),
+        (600, {"CONN_MAX_AGE": 0}, 600),
+        (600, {"CONN_MAX_AGE": 60}, 60),
+        (600, {"CONN_MAX_AGE": None}, None),
+        (600, {"CONN_MAX_AGE": 60, "PERSISTCONN": {"MAX_AGE": 5}}, 5),
+        (600, {"CONN_MAX_AGE": 60, "PERSISTCONN": {"CHECK_AFTER": 5}}, 60),
+        (600, {"PERSISTCONN": {"MAX_AGE": 0}}, 0),
+        (0, {}, 0),
+        (0, {"CONN_MAX_AGE": 60}, 0),
+        (0, {"PERSISTCONN": {"MAX_AGE": 5}}, 5),
+    ],
+)
+def test_whose_word_on_age_goes_first(project, database, age):
+    with settings_as(PERSISTCONN_MAX_AGE=project):
+        assert conf.max_age(database) == age
+
+
+def test_conn_max_age_is_an_age_on_every_django(clock):
+    with support.database_as(CONN_MAX_AGE=60):
+        before = support.ask_for_pids(2)
+        assert len(set(before)) == 1
+        clock.forward(60)
+        assert support.ask_for_pids(1) != before[:1]
+
+
+@pytest.mark.parametrize("value", ["600", -1, True, [], float("nan")])
+def test_a_bad_value_is_named_with_its_setting_and_what_is_allowed(value):
+    with settings_as(PERSISTCONN_MAX_AGE=value):
+        message = problem().message
+        assert "PERSISTCONN_MAX_AGE is %r" % (value,) in message
+        assert "a number of seconds, 0 (off) or None (no limit)" in message
+
+
+def test_so_is_one_of_a_database():
+    with support.database_as(PERSISTCONN={"MAX_AGE": "x"}):
+        assert "DATABASES['default']['PERSISTCONN']['MAX_AGE'] is 'x'" in problem().message
+
+
+def test_so_is_an_unknown_setting():
+    with settings_as(PERSISTCONN_MAXAGE=5):
+        assert problem().message == "PERSISTCONN_MAXAGE is not a setting of persistconn."
+        assert "CHECK_AFTER, MAX_AGE" in problem().hint
+
+
+def test_so_is_something_else_than_a_dict():
+    with support.database_as(PERSISTCONN=600):
+        assert "DATABASES['default']['PERSISTCONN'] is 600" in problem().message
+
+
+def test_installing_with_a_bad_value_raises_and_patches_nothing():
+    persistconn.uninstall()
+    try:
+        with settings_as(PERSISTCONN_MAX_AGE="x"):
+            with pytest.raises(ImproperlyConfigured):
+                persistconn.install()
+        assert support.patches_in_force() == set()
+        assert not persistconn.is_enabled()
+    finally:
+        persistconn.install()
+
+
+def test_a_bad_value_set_later_is_said_when_it_is_used():
+    with settings_as(PERSISTCONN_CHECK_AFTER="x"):
+        with pytest.raises(ImproperlyConfigured):
+            conf.get({}, "CHECK_AFTER")
+
+
+@pytest.mark.skipif(django.VERSION < (1, 7), reason="system checks came with 1.7")
+def test_a_system_check_says_it():
+    from django.core import checks
+
+    with settings_as(PERSISTCONN_MAX_AGE="x"):
+        (error,) = [e for e in checks.run_checks() if e.id.startswith("persistconn")]
+    assert (error.id, error.hint) == ("persistconn.E001", "Leave it out for the default, 600.")
+
+
+@pytest.mark.skipif(django.VERSION < (1, 7), reason="system checks came with 1.7")
+def test_good_settings_pass_the_system_checks():
+    from django.core import checks
+
+    assert [e for e in checks.run_checks() if str(e.id).startswith("persistconn")] == []

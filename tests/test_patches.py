@@ -1,0 +1,209 @@
+"""Installed, switched and uninstalled on the real Django."""
+
+from __future__ import absolute_import
+
+import threading
+
+import support
+import wrapt
+from django.core import signals
+from django.db import connection
+from support import backends, end_of_work, pid, wait_until
+
+import persistconn
+from persistconn import patches
+from persistconn.django_versions import dialect
+from persistconn.patching import Receiver, Wrap
+
+
+def targets():
+    """What stands now wherever persistconn patches, and who receives which signals."""
+    found = []
+    for row in patches.rows():
+        if isinstance(row, Wrap):
+            parent, name, value = wrapt.resolve_path(row.module, row.attribute)
+            found.append(vars(parent).get(name))
+        elif isinstance(row, Receiver):
+            found.append(len(getattr(signals, row.signal).receivers))
+    return found
+
+
+def receives(signal, function):
+    """Whether function is among the receivers; they are looked at through public calls only."""
+    before = len(signal.receivers)
+    signal.disconnect(function)
+    if len(signal.receivers) == before:
+        return False
+    signal.connect(function)
+    return True
+
+
+def test_uninstall_puts_back_every_object_and_receiver():
+    installed = targets()
+    persistconn.uninstall()
+    first = targets()
+    persistconn.install()
+    persistconn.uninstall()
+    second = targets()
+    persistconn.install()
+    assert all(one is two or one == two for one, two in zip(first, second))
+    assert not any(isinstance(one, wrapt.FunctionWrapper) for one in first)
+    assert [type(one) for one in targets()] == [type(one) for one in installed]
+
+
+def test_uninstalled_it_is_stock_django():
+    persistconn.uninstall()
+    try:
+        pid()
+        end_of_work()
+        assert connection.connection is None
+        assert wait_until(lambda: backends() == [])
+    finally:
+        persistconn.install()
+
+
+def test_install_any_number_of_times_is_one_installation():
+    before = targets()
+    persistconn.install()
+    persistconn.install()
+    assert all(one is two or one == two for one, two in zip(before, targets()))
+
+
+def test_install_does_not_switch_on_what_was_switched_off():
+    persistconn.disable()
+    persistconn.install()
+    assert not persistconn.is_enabled()
+    persistconn.enable()
+
+
+def test_enable_before_install_does_nothing():
+    persistconn.uninstall()
+    persistconn.enable()
+    assert not persistconn.is_enabled()
+    persistconn.install()
+    assert persistconn.is_enabled()
+
+
+def test_disable_closes_what_is_kept():
+    pid()
+    end_of_work()
+    persistconn.disable()
+    persistconn.disable()
+    assert wait_until(lambda: backends() == [], seconds=1)
+    persistconn.enable()
+    persistconn.enable()
+
+
+def test_a_connection_in_use_while_it_is_switched_off_is_closed_by_django():
+    pid()
+    persistconn.disable()
+    end_of_work()
+    assert wait_until(lambda: backends() == [])
+    persistconn.enable()
+
+
+def test_so_is_a_kept_one_that_is_in_use_again():
+    pid()
+    end_of_work()
+    pid()
+    persistconn.disable()
+    end_of_work()
+    assert wait_until(lambda: backends() == [])
+    persistconn.enable()
+
+
+def test_a_connection_opened_while_it_was_off_is_taken_over_at_the_end_of_its_work():
+    persistconn.disable()
+    before = pid()
+    persistconn.enable()
+    end_of_work()
+    assert connection.connection is None
+    assert backends() == [before]
+
+
+def test_a_connection_opened_while_it_was_off_is_taken_over_at_its_next_use():
+    persistconn.disable()
+    before = pid()
+    persistconn.enable()
+    assert pid() == before
+    assert persistconn.stats()["default"]["in_use"] == 1
+    end_of_work()
+    assert backends() == [before]
+
+
+def test_a_thread_in_mid_request_is_taken_over_without_harm():
+    persistconn.uninstall()
+    opened, installed, pids = threading.Event(), threading.Event(), []
+
+    def request():
+        pids.append(pid())
+        opened.set()
+        installed.wait()
+        pids.append(pid())
+        end_of_work()
+
+    thread = threading.Thread(target=request)
+    thread.start()
+    opened.wait()
+    persistconn.install()
+    installed.set()
+    thread.join()
+    assert pids[0] == pids[1]
+    assert pid() == pids[0]
+    end_of_work()
+
+
+def test_switching_from_another_thread_counts_here():
+    support.in_thread(persistconn.disable)
+    pid()
+    end_of_work()
+    assert wait_until(lambda: backends() == [])
+    support.in_thread(persistconn.enable)
+    pid()
+    end_of_work()
+    assert len(backends()) == 1
+
+
+def test_switching_while_threads_work_leaves_no_connection_open():
+    stop = threading.Event()
+
+    def work():
+        while not stop.is_set():
+            pid()
+            end_of_work()
+
+    threads = [threading.Thread(target=work) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for turn in range(20):
+        persistconn.disable()
+        persistconn.enable()
+    persistconn.disable()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert wait_until(lambda: backends() == [])
+    persistconn.enable()
+
+
+def test_every_row_says_why():
+    assert all(len(row.why.split()) > 3 for versions, row in patches.TABLE)
+
+
+def receiving():
+    from django import db
+
+    now = getattr(db, dialect.end_of_work)
+    stock = getattr(now, "__wrapped__", now)
+    received = [getattr(signals, name) for name in dialect.end_of_work_signals]
+    return [(receives(signal, stock), receives(signal, now)) for signal in received]
+
+
+def test_the_stock_receiver_is_replaced_by_ours():
+    assert set(receiving()) == {(False, True)}
+
+
+def test_the_stock_receiver_is_connected_again_when_it_is_uninstalled():
+    persistconn.uninstall()
+    assert set(receiving()) == {(True, True)}
+    persistconn.install()
