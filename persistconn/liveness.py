@@ -27,10 +27,6 @@ def find_fault(entry, now, check_after):
     return None
 
 
-def is_alive(entry, now, check_after):
-    return find_fault(entry, now, check_after) is None
-
-
 def _peer_is_gone(events):
     # Readable alone is no bad sign: a NOTIFY, a notice or a TLS record may have come.
     return any(happened & ~compat.READABLE for fd, happened in events)

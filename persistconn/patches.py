@@ -29,7 +29,8 @@ def on_connecting_cursor(wrapped, wrapper, args, kwargs):
 
 
 def on_close_if_unusable_or_obsolete(wrapped, wrapper, args, kwargs):
-    return True if lifecycle.checkin(wrapper) else wrapped(*args, **kwargs)
+    if not lifecycle.checkin(wrapper):
+        wrapped(*args, **kwargs)
 
 
 def on_close(wrapped, wrapper, args, kwargs):

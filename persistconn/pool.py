@@ -155,9 +155,9 @@ class Pool(object):
         self._keeping = keeping
         if not keeping:
             self.drain()
-            with self._lock:
-                self._discarded["closed by caller"] += len(self._known)
-                self._known.clear()
+            for entry in [ref() for ref in list(self._known)]:
+                if entry is not None:
+                    self.forget(entry, "closed by caller")
 
     def inherit(self, parents):
         """Let go of what lay idle in the pool of the process that this one was forked from."""

@@ -50,8 +50,9 @@ def set_up_django(postgres):
     )
     if hasattr(django, "setup"):
         django.setup()
-    import persistconn  # noqa: F401, the door before 1.7
     from django.db import connections
+
+    import persistconn  # noqa: F401, the door before 1.7
 
     for alias in connections:
         connections[alias]  # fills in the defaults of its settings
@@ -201,6 +202,13 @@ def get(path, handler=None):
         if hasattr(body, "close"):
             body.close()
     return response
+
+
+def database_errors():
+    """What may reach a user when a session is lost: before 1.6 Django lets the driver's pass."""
+    from django.db import utils
+
+    return driver.Error, utils.DatabaseError, getattr(utils, "InterfaceError", driver.Error)
 
 
 def ask_for_pids(requests):

@@ -186,7 +186,7 @@ def test_an_error_in_use_makes_it_be_asked_before_the_next_use(pings):
     if support.BEFORE_1_6:
         pytest.skip("Django notes errors on the wrapper since 1.6")
     pid()
-    with pytest.raises(Exception):
+    with pytest.raises(support.database_errors()):
         support.fetch("SELECT nonsense")
     end_of_work()
     pid()

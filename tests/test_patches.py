@@ -175,7 +175,7 @@ def test_switching_while_threads_work_leaves_no_connection_open():
     threads = [threading.Thread(target=work) for number in range(3)]
     for thread in threads:
         thread.start()
-    for turn in range(20):
+    for _turn in range(20):
         persistconn.disable()
         persistconn.enable()
     persistconn.disable()

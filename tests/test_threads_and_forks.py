@@ -1,0 +1,180 @@
+"""Who may use which connection: threads share the pool, processes share nothing."""
+
+from __future__ import absolute_import
+
+import gc
+import os
+import threading
+
+import pytest
+import support
+from django.db import connection
+from support import backends, end_of_work, in_child, in_thread, pid, wait_until
+
+import persistconn
+
+
+def unit_of_work():
+    try:
+        return pid()
+    finally:
+        end_of_work()
+
+
+def test_a_connection_given_back_in_one_thread_is_used_in_the_next():
+    before = unit_of_work()
+    assert in_thread(unit_of_work) == before
+
+
+def test_threads_at_work_at_once_have_connections_of_their_own():
+    gate, pids = threading.Event(), []
+
+    def work():
+        pids.append(pid())
+        gate.wait()
+        end_of_work()
+
+    threads = [threading.Thread(target=work) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    assert wait_until(lambda: len(pids) == 5)
+    gate.set()
+    for thread in threads:
+        thread.join()
+    assert len(set(pids)) == 5
+    assert sorted(pids) == backends()
+
+
+def test_what_was_used_last_is_used_next():
+    gate = threading.Event()
+
+    def work():
+        pid()
+        gate.wait()
+        end_of_work()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert wait_until(lambda: len(backends()) == 1)
+    gate.set()
+    before = pid()
+    thread.join()
+    end_of_work()
+    assert pid() == before
+    end_of_work()
+
+
+def test_a_thread_that_ends_without_giving_back_leaves_nothing_open():
+    for _turn in range(5):
+        in_thread(pid)
+    gc.collect()
+    assert wait_until(lambda: backends() == [])
+    assert persistconn.stats()["default"]["in_use"] == 0
+
+
+def test_a_wrapper_that_is_thrown_away_takes_its_connection_along():
+    from django.db import connections
+
+    wrapper = connections["default"].__class__(connections["default"].settings_dict, "another")
+    wrapper.cursor().close()
+    assert len(backends()) == 1
+    del wrapper
+    gc.collect()
+    assert wait_until(lambda: backends() == [])
+
+
+def test_a_wrapper_that_is_in_no_settings_gives_back_too():
+    from django.db import connections
+
+    wrapper = connections["default"].__class__(connections["default"].settings_dict, "another")
+    wrapper.cursor().close()
+    end_of_work()
+    assert wrapper.connection is None
+    assert pid() in backends()
+    assert len(backends()) == 1
+    end_of_work()
+
+
+def test_a_child_does_not_use_an_idle_connection_of_its_parent():
+    before = unit_of_work()
+
+    def work():
+        assert pid() != before
+        assert persistconn.stats()["default"]["discarded"] == {"fork": 1}
+        end_of_work()
+
+    assert in_child(work) == 0
+    assert unit_of_work() == before
+
+
+def test_a_child_does_not_use_a_connection_that_its_parent_has_in_use():
+    before = pid()
+
+    def work():
+        assert pid() != before
+        assert unit_of_work() != before
+
+    assert in_child(work) == 0
+    assert pid() == before
+    end_of_work()
+
+
+@pytest.mark.skipif(support.BEFORE_1_6, reason="atomic() came with 1.6")
+def test_a_child_is_not_in_its_parents_transaction(rows):
+    from django.db import transaction
+
+    def work():
+        connection.cursor().execute("INSERT INTO item VALUES ('child')")
+        end_of_work()
+
+    with transaction.atomic():
+        connection.cursor().execute("INSERT INTO item VALUES ('parent')")
+        assert in_child(work) == 0
+        transaction.set_rollback(True)
+    assert rows() == ["child"]
+    end_of_work()
+
+
+@pytest.mark.parametrize(
+    "do", [connection.close, end_of_work, persistconn.drain, persistconn.disable, gc.collect]
+)
+def test_nothing_a_child_does_ends_its_parents_sessions(do):
+    in_use = pid()
+    idle = in_thread(unit_of_work)
+    assert in_child(do) == 0
+    assert sorted([in_use, idle]) == backends()
+    assert pid() == in_use
+    assert in_thread(unit_of_work) == idle
+    end_of_work()
+
+
+def test_nor_does_its_ending_in_good_order():
+    before = pid()
+    child = os.fork()
+    if child == 0:
+        # What sys.exit() runs at last; a real exit would end this test run's own output as well.
+        import atexit
+
+        getattr(atexit, "_run_exitfuncs", lambda: None)()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert pid() == before
+    end_of_work()
+
+
+def test_a_child_may_be_forked_while_another_thread_has_the_pool_locked():
+    from persistconn.lifecycle import pools
+
+    unit_of_work()
+    (pool,) = [pool for pool in pools.all() if pool._idle]
+    with pool._lock:
+        with pools._lock:
+            assert in_child(unit_of_work) == 0
+    unit_of_work()
+
+
+def test_so_may_one_whose_connection_is_in_use():
+    pid()
+    with connection._persistconn.pool._lock:
+        assert in_child(unit_of_work) == 0
+    end_of_work()
