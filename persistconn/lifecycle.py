@@ -141,12 +141,13 @@ def _why_not_keep(wrapper, entry):
 
 def _give_back(wrapper, entry):
     # Through the wrapper's own close(), so that a backend which forgets there what it cached
-    # about the session does so; the entry's close() is what really happens.
+    # about the session does so.
     wrapper.connection = entry
     try:
         wrapper.close()
     finally:
         wrapper.connection = wrapper._persistconn = None
+        entry.pool.release(entry)
 
 
 def closing(wrapper):
@@ -237,7 +238,7 @@ def stats():
     by_alias = {}
     for pool in pools.all():
         numbers = pool.stats()
-        for alias in pool.aliases:
+        for alias in list(pool.aliases):
             _add_up(by_alias.setdefault(alias, {"discarded": {}}), numbers)
     return by_alias
 

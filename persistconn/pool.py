@@ -22,15 +22,19 @@ logger = logging.getLogger("persistconn")
 JITTER = 0.05
 
 
+#: The states of an entry. One that is gone is not on the pool's account any more.
+IN_USE, IDLE, GONE = "in use", "idle", "gone"
+
+
 class Entry(object):
     """One physical connection, for as long as it is open.
 
-    While a wrapper closes, the entry stands in for the raw connection: its ``close()`` is the
-    checkin, and whatever else a backend's own close() asks for goes to the raw connection.
+    While a wrapper closes, the entry stands in for the raw connection, which stays open: its
+    ``close()`` does nothing, and what else a backend's own close() asks goes to the connection.
     """
 
     __slots__ = (
-        "raw driver pool pid generation opened_at jitter used_at poll suspect doom carried"
+        "raw driver pool pid state generation opened_at jitter used_at poll suspect doom carried"
         " __weakref__"
     ).split()
 
@@ -39,6 +43,7 @@ class Entry(object):
         self.driver = driver
         self.pool = pool
         self.pid = os.getpid()
+        self.state = IN_USE
         self.generation = None
         self.opened_at = self.used_at = compat.monotonic()
         self.jitter = 1 - JITTER * random.random()
@@ -51,7 +56,7 @@ class Entry(object):
         return getattr(self.raw, name)
 
     def close(self):
-        self.pool.release(self)
+        pass
 
     def outlived(self, max_age, now):
         return max_age is not None and now - self.opened_at >= max_age * self.jitter
@@ -84,7 +89,7 @@ class Pool(object):
     def __repr__(self):
         stats = self.stats()
         numbers = "%d in use, %d idle" % (stats["in_use"], stats["idle"])
-        return "<Pool of %s: %s>" % (", ".join(sorted(self.aliases)), numbers)
+        return "<Pool of %s: %s>" % (", ".join(sorted(list(self.aliases))), numbers)
 
     def add(self, raw, driver):
         """Take a connection that was opened just now into account. It is in use."""
@@ -106,6 +111,7 @@ class Pool(object):
                 if not self._idle:
                     return None
                 entry = self._idle.pop()
+                entry.state = IN_USE
                 self._reused += 1
             fault = find_fault(entry)
             if fault is None:
@@ -115,15 +121,14 @@ class Pool(object):
             self.discard(entry, fault)
 
     def release(self, entry):
-        """Take an entry back: keep it, or close it if it is doomed or nothing is kept any more."""
+        """Take an entry back: keep it, or close it if it is doomed or not to be kept any more."""
         with self._lock:
-            doom = entry.doom
-            if doom is None and not (self._keeping and entry.generation == self._generation):
-                doom = "closed by caller"
-            if doom is None:
+            wanted = self._keeping and entry.generation == self._generation
+            if wanted and entry.doom is None:
+                entry.state = IDLE
                 self._idle.append(entry)
-        if doom is not None:
-            self.discard(entry, doom)
+                return
+        self.discard(entry, entry.doom or "closed by caller")
 
     def discard(self, entry, reason):
         """Close an entry that is in use, and count it under its reason."""
@@ -136,9 +141,11 @@ class Pool(object):
     def forget(self, entry, reason):
         """Count an entry as discarded that somebody else closes."""
         with self._lock:
-            if weakref.ref(entry) in self._known:
-                self._known.remove(weakref.ref(entry))
-                self._discarded[reason] += 1
+            if entry.state == GONE:
+                return
+            entry.state = GONE
+            self._known.discard(weakref.ref(entry))
+            self._discarded[reason] += 1
         logger.debug("%s: discarded a connection: %s", self, reason)
 
     def drain(self):

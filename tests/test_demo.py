@@ -30,8 +30,14 @@ def start_demo(*arguments, **environment):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         universal_newlines=True,
+        preexec_fn=hear_ctrl_c,
         env=dict(inherited, **environment),
     )
+
+
+def hear_ctrl_c():
+    # Whoever runs the tests in the background of a shell has it ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run_demo(*arguments, **environment):

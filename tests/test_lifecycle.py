@@ -86,6 +86,21 @@ def test_a_backend_gets_to_forget_what_it_cached_in_its_own_close(monkeypatch):
     assert backends() == [before]
 
 
+def test_a_backend_may_close_twice(monkeypatch):
+    wrapper_class = connections["default"].__class__
+    stock = wrapper_class.close
+
+    def close(self):
+        if self.connection is not None:
+            self.connection.close()
+        return stock(self)
+
+    monkeypatch.setattr(wrapper_class, "close", close)
+    before = pid()
+    end_of_work()
+    assert (idle(), backends()) == (1, [before])
+
+
 def test_a_raw_connection_stays_raw():
     pid()
     raw = connection.connection

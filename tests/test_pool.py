@@ -75,6 +75,15 @@ def test_a_doomed_one_is_closed_when_released(pool, driver):
     assert pool.stats()["discarded"] == {"busy": 1}
 
 
+def test_one_given_back_after_nothing_is_kept_any_more_is_closed_and_counted_once(pool, driver):
+    entry = pool.add(Raw(), driver)
+    pool.keep(False)
+    pool.keep(True)
+    pool.release(entry)
+    assert driver.closed == [entry.raw]
+    assert pool.stats()["discarded"] == {"closed by caller": 1}
+
+
 def test_drain_closes_the_idle_at_once_and_the_others_when_released(pool, driver):
     idle, used = pool.add(Raw(), driver), pool.add(Raw(), driver)
     pool.release(idle)

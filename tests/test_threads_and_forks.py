@@ -113,6 +113,7 @@ def test_a_child_does_not_use_a_connection_that_its_parent_has_in_use():
     def work():
         assert pid() != before
         assert unit_of_work() != before
+        assert persistconn.stats()["default"]["discarded"] == {"fork": 1}
 
     assert in_child(work) == 0
     assert pid() == before
