@@ -11,7 +11,7 @@ try:
 except ImportError:  # Python 2
     from thread import get_ident
 
-__all__ = ["get_ident", "monotonic", "poller"]
+__all__ = ["get_ident", "monotonic", "poller", "reraise"]
 
 # Python 2 has only the wall clock: a clock set back makes a connection look younger.
 monotonic = getattr(time, "monotonic", time.time)
@@ -36,3 +36,15 @@ def _select(fd):
 #: poller(fd) returns a function that answers [] while nothing has happened on the socket,
 #: else [(fd, events)]; an event other than READABLE says that the peer is gone.
 poller = _poll if hasattr(select, "poll") else _select
+
+
+def _raise_with_traceback(kind, error, traceback):
+    raise error.with_traceback(traceback)
+
+
+if sys.version_info < (3,):
+    # What Python 2 writes for it, Python 3 cannot read.
+    exec("def _raise_with_traceback(kind, error, traceback):\n    raise kind, error, traceback\n")
+
+#: reraise(*sys.exc_info()) raises what was caught earlier, with its own traceback.
+reraise = _raise_with_traceback

@@ -6,6 +6,8 @@ Django's objects behind ``connections[alias]``; the driver's own connection is c
 
 from __future__ import absolute_import
 
+import sys
+
 from django import VERSION
 from django.conf import settings
 
@@ -25,6 +27,8 @@ class Django18(object):
     creation = "django.db.backends.base.creation"
     end_of_work = "close_old_connections"
     end_of_work_signals = ("request_started", "request_finished")
+    #: Whether a wrapper without a connection can be in a block that somebody forgot to leave.
+    blocks_outlive_connections = False
 
     def identity(self, wrapper):
         """What a connection opened by this wrapper now would be connected to, and set up as."""
@@ -95,12 +99,19 @@ class Django18(object):
         wrapper.atomic_blocks = []
         wrapper.run_on_commit = []
 
+    def abort(self, wrapper):
+        """Leave the blocks that somebody entered and forgot, as Django does. May raise, as there."""
+
     def forget_transactions(self, wrapper):
-        """Reset the wrapper to what it is outside transactions. Nothing is open any more."""
+        """Reset a wrapper to what it is outside all blocks."""
+
+    def restore(self, wrapper, entry):
+        """Reset an idle session to what the settings say of its transactions."""
         autocommit = wrapper.settings_dict["AUTOCOMMIT"]
         if wrapper.autocommit != autocommit:
             wrapper._set_autocommit(autocommit)
             wrapper.autocommit = autocommit
+        entry.driver.restore(entry.raw, entry.flags)
 
     def end_stock(self, wrapper):
         """End a unit of work as Django does by itself."""
@@ -112,11 +123,11 @@ class Django16(Django18):
 
     backends = "django.db.backends"
     creation = "django.db.backends.creation"
+    blocks_outlive_connections = True
 
     def forget_transactions(self, wrapper):
         del wrapper.transaction_state[:]
         wrapper.set_clean()
-        super(Django16, self).forget_transactions(wrapper)
 
     def end_stock(self, wrapper):
         from django.db import DatabaseError
@@ -140,8 +151,11 @@ class Django14(Django16):
     def adopt(self, wrapper, entry):
         # The managed stack is left as it is: TransactionMiddleware is in its block already.
         wrapper.connection = entry.raw
+        self._set_isolation_level(wrapper, entry)
+
+    def _set_isolation_level(self, wrapper, entry):
         wanted = getattr(wrapper, "isolation_level", None)
-        if wanted is not None and entry.raw.isolation_level != wanted:
+        if wanted is not None and entry.driver.isolation_level(entry.raw) != wanted:
             entry.raw.set_isolation_level(wanted)
 
     def settle(self, wrapper, entry):
@@ -160,6 +174,10 @@ class Django14(Django16):
     def is_managed(self, wrapper):
         return wrapper.is_managed()
 
+    def is_in_a_managed_block(self, wrapper):
+        """Whether somebody will have to commit or roll back. TRANSACTIONS_MANAGED is no block."""
+        return bool(wrapper.transaction_state) and wrapper.is_managed()
+
     def leave_blocks(self, wrapper):
         self.forget_transactions(wrapper)
 
@@ -173,17 +191,31 @@ class Django14(Django16):
         del wrapper.transaction_state[:]
         wrapper._dirty = False
         wrapper.savepoint_state = 0
-        self.restore_isolation_level(wrapper)
 
-    def restore_isolation_level(self, wrapper):
+    def restore(self, wrapper, entry):
         # With OPTIONS["autocommit"], 1.2 to 1.4 stay at 1 for good after the first managed block.
         if wrapper.features.uses_autocommit and wrapper.isolation_level:
             wrapper._set_isolation_level(0)
+        self._set_isolation_level(wrapper, entry)
+        entry.flags.pop("isolation_level", None)
+        entry.driver.restore(entry.raw, entry.flags)
+
+    def abort(self, wrapper):
+        # 1.2, 1.3 and 1.4.0 have none.
+        if hasattr(wrapper, "abort"):
+            wrapper.abort()
+
+    def begins_a_unit_of_work(self, sender):
+        """Whether a request_started comes from a real request, not from inside a test."""
+        client = sys.modules.get("django.test.client")
+        if client is not None and isinstance(sender, type):
+            if issubclass(sender, client.ClientHandler):
+                return False
+        return not self.is_in_a_block(None)
 
     def end_stock(self, wrapper):
-        # 1.2 and 1.3 have no abort().
-        if hasattr(wrapper, "abort") and not self.is_in_a_block(wrapper):
-            wrapper.abort()
+        if not self.is_in_a_block(wrapper):
+            self.abort(wrapper)
         wrapper.close()
 
 
@@ -199,17 +231,27 @@ class Django13(Django14):
 class Django12(Django13):
     """Managed transactions are kept account of in the module django.db.transaction."""
 
+    def wrapper(self, alias):
+        from django.db import DEFAULT_DB_ALIAS, connections
+
+        return connections[alias or DEFAULT_DB_ALIAS]
+
     def is_managed(self, wrapper):
         from django.db import transaction
 
         return transaction.is_managed(using=wrapper.alias)
+
+    def is_in_a_managed_block(self, wrapper):
+        from django.db import transaction
+
+        stack = transaction.state.get(compat.get_ident(), {}).get(wrapper.alias)
+        return bool(stack) and stack[-1]
 
     def forget_transactions(self, wrapper):
         from django.db import transaction
 
         for kept in (transaction.state, transaction.dirty, transaction.savepoint_state):
             kept.get(compat.get_ident(), {}).pop(wrapper.alias, None)
-        self.restore_isolation_level(wrapper)
 
 
 ERAS = (((1, 8), Django18), ((1, 6), Django16), ((1, 4), Django14), ((1, 3), Django13))

@@ -13,6 +13,10 @@ logger = logging.getLogger("persistconn")
 
 # What libpq, and with it psycopg2 and psycopg 3, says of a session's transaction (PQTRANS_*).
 IDLE, ACTIVE, INTRANS, INERROR, UNKNOWN = range(5)
+
+#: Seconds that asking the server to give up a query may take.
+CANCEL_TIMEOUT = 2
+
 # UNKNOWN is what it says once the connection is lost.
 NOTHING_OPEN = (IDLE, UNKNOWN)
 
@@ -56,6 +60,26 @@ class Driver(object):
         """Roll back, or raise what the driver raises."""
         raw.rollback()
 
+    def is_its_error(self, raw, error):
+        """Whether the driver raised it, of whatever kind."""
+        return isinstance(error, getattr(raw, "Error", ()))
+
+    def cancel(self, raw):
+        """Ask the server to give up the query that is still running, where the driver can."""
+
+    #: Attributes of a connection that say what its next transactions are like.
+    flag_names = ()
+
+    def flags(self, raw):
+        """What the session's next transactions are like, as a dict."""
+        return dict((name, getattr(raw, name, None)) for name in self.flag_names)
+
+    def restore(self, raw, flags):
+        """Make an idle session's next transactions what flags() said earlier."""
+        for name in flags:
+            if getattr(raw, name, None) != flags[name]:
+                setattr(raw, name, flags[name])
+
     def close(self, raw):
         """Close for real. An error only says that the peer was faster."""
         try:
@@ -84,12 +108,18 @@ _abandoned = []
 
 
 class Psycopg2(Driver):
+    flag_names = ("isolation_level", "readonly", "deferrable")
+
     def is_closed(self, raw):
         # ``closed`` alone stays 0 after some losses, while libpq has dropped the socket already.
         return raw.closed != 0 or self.status(raw) == UNKNOWN
 
     def status(self, raw):
         return raw.get_transaction_status()
+
+    def isolation_level(self, raw):
+        """The level as set_isolation_level() takes it: 0 is autocommit, also from 2.7 on."""
+        return 0 if getattr(raw, "autocommit", False) else raw.isolation_level
 
     def _select_1(self, raw):
         cursor = raw.cursor()
@@ -104,8 +134,19 @@ class Psycopg2(Driver):
         if self.status(raw) != IDLE:
             raw.cursor().execute("ROLLBACK")
 
+    def cancel(self, raw):
+        raw.cancel()
+
 
 class Psycopg3(Psycopg2):
+    flag_names = ("isolation_level", "read_only", "deferrable")
+
+    def cancel(self, raw):
+        if hasattr(raw, "cancel_safe"):
+            raw.cancel_safe(timeout=CANCEL_TIMEOUT)
+        else:
+            raw.cancel()
+
     def status(self, raw):
         return raw.pgconn.transaction_status
 

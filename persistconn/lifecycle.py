@@ -12,6 +12,7 @@ Django does with it as it always did: SQLite, Django's own pool, MAX_AGE 0.
 
 from __future__ import absolute_import
 
+import sys
 import threading
 import weakref
 
@@ -104,27 +105,51 @@ def look_at(wrapper):
 
 
 def end_of_work():
-    """End this thread's unit of work on all its databases: a request, a task, one turn of a loop."""
+    """End this thread's unit of work on all its databases: a request, a task, one turn of a loop.
+
+    An error in one does not keep the others from ending; the first is raised when all have.
+    """
+    errors = []
     for wrapper in _work.take_wrappers():
-        if not checkin(wrapper):
-            dialect.end_stock(wrapper)
-            if getattr(wrapper, "connection", None) is not None:
-                _work.add(wrapper)
+        try:
+            if not checkin(wrapper):
+                dialect.end_stock(wrapper)
+        except Exception:
+            errors.append(sys.exc_info())
+        if getattr(wrapper, "connection", None) is not None:
+            _work.add(wrapper)
+    if errors:
+        compat.reraise(*errors[0])
 
 
 def checkin(wrapper):
     """Roll back what is open and give the connection back. Return False to leave it to Django."""
     entry = _entry_of(wrapper)
-    if entry is None:
+    if entry is None and getattr(wrapper, "connection", None) is not None:
         return False
-    if entry.is_inherited():
+    if entry is not None and entry.is_inherited():
         _leave_to_the_parent(wrapper, entry)
         return True
     if dialect.is_in_a_block(wrapper) or not is_ours(wrapper):
         return False
-    entry.doom = entry.doom or _why_not_keep(wrapper, entry)
-    _give_back(wrapper, entry)
+    _leave_blocks(wrapper, entry)
+    if entry is not None:
+        entry.doom = entry.doom or _why_not_keep(wrapper, entry)
+        _give_back(wrapper, entry)
     return True
+
+
+def _leave_blocks(wrapper, entry):
+    try:
+        dialect.abort(wrapper)
+    except Exception as error:
+        if entry is None:
+            raise
+        entry.doom = "error"
+        if not entry.driver.is_its_error(entry.raw, error):
+            _give_back(wrapper, entry)
+            raise
+    dialect.forget_transactions(wrapper)
 
 
 def _why_not_keep(wrapper, entry):
@@ -209,10 +234,11 @@ class _Work(threading.local):
         self.wrappers[id(wrapper)] = weakref.ref(wrapper)
 
     def take_wrappers(self):
-        if self.turn != self.turns:
+        if self.turn != self.turns or dialect.blocks_outlive_connections:
             self.turn = self.turns
             for wrapper in dialect.initialised():
                 take_over(wrapper)
+                self.add(wrapper)
         taken, self.wrappers = self.wrappers, {}
         return [wrapper for wrapper in [ref() for ref in taken.values()] if wrapper is not None]
 

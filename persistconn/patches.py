@@ -4,9 +4,9 @@ from __future__ import absolute_import
 
 from django import VERSION
 
-from persistconn import lifecycle
+from persistconn import lifecycle, transactions
 from persistconn.django_versions import dialect
-from persistconn.patching import Import, OptionalWrap, Receiver, Wrap
+from persistconn.patching import Import, Listener, OptionalWrap, Receiver, Wrap
 
 
 def on_connect(wrapped, wrapper, args, kwargs):
@@ -40,6 +40,20 @@ def on_close(wrapped, wrapper, args, kwargs):
 
 def on_end_of_work(wrapped, instance, args, kwargs):
     lifecycle.end_of_work()
+
+
+def on_request_started(sender=None, **kwargs):
+    if dialect.begins_a_unit_of_work(sender):
+        lifecycle.end_of_work()
+
+
+def on_is_dirty(wrapped, wrapper, args, kwargs):
+    return wrapped(*args, **kwargs) or transactions.has_something_to_end(wrapper)
+
+
+def on_is_dirty_by_alias(wrapped, instance, args, kwargs):
+    alias = kwargs.get("using", args[0] if args else None)
+    return wrapped(*args, **kwargs) or transactions.has_something_to_end(dialect.wrapper(alias))
 
 
 def on_dropping_a_database(wrapped, creation, args, kwargs):
@@ -134,6 +148,35 @@ TABLE = [
             "django.db",
             dialect.end_of_work,
             "the test client disconnects and reconnects the receiver by this name",
+        ),
+    ),
+]
+TABLE += [
+    (
+        CURSOR_CONNECTS,
+        Listener(
+            "django.core.signals",
+            "request_started",
+            on_request_started,
+            "ends what a streamed body of 1.2 to 1.4 opened, or a server that closed no response left",
+        ),
+    ),
+    (
+        ((1, 3), (1, 6)),
+        Wrap(
+            dialect.backends,
+            WRAPPER + "is_dirty",
+            on_is_dirty,
+            "commit_on_success and TransactionMiddleware commit or roll back only what is dirty",
+        ),
+    ),
+    (
+        ((1, 2), (1, 3)),
+        Wrap(
+            "django.db.transaction",
+            "is_dirty",
+            on_is_dirty_by_alias,
+            "the same; TestCase does not replace this one of the module's functions",
         ),
     ),
 ]

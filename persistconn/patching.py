@@ -90,6 +90,25 @@ class Receiver(namedtuple("Receiver", "module signal source attribute why")):
         return undo
 
 
+class Listener(namedtuple("Listener", "module signal receiver why")):
+    """Have a signal received by a function of ours as well."""
+
+    def apply(self, enabled):
+        signal = getattr(import_module(self.module), self.signal)
+
+        def ours(**kwargs):
+            if enabled():
+                self.receiver(**kwargs)
+
+        signal.connect(ours, weak=False)
+
+        def undo():
+            signal.disconnect(ours)
+            return True
+
+        return undo
+
+
 class Patcher(object):
     """Applies and undoes rows. All wrappers pass calls through while ``enabled()`` is false."""
 

@@ -34,8 +34,8 @@ class Entry(object):
     """
 
     __slots__ = (
-        "raw driver pool pid state generation opened_at jitter used_at poll suspect doom carried"
-        " __weakref__"
+        "raw driver pool pid state generation opened_at jitter used_at poll flags suspect doom"
+        " carried __weakref__"
     ).split()
 
     def __init__(self, raw, driver, pool):
@@ -48,6 +48,7 @@ class Entry(object):
         self.opened_at = self.used_at = compat.monotonic()
         self.jitter = 1 - JITTER * random.random()
         self.poll = _poll_of(driver.fileno(raw))
+        self.flags = driver.flags(raw)
         self.suspect = False  # it must answer SELECT 1 before it is handed out again
         self.doom = None  # the reason why it is not to be kept
         self.carried = {}  # what Django noted on the wrapper when it opened the connection

@@ -10,22 +10,35 @@ from persistconn.django_versions import dialect
 logger = logging.getLogger("persistconn")
 
 
+def has_something_to_end(wrapper):
+    """Whether the managed block a wrapper is in (1.2 to 1.5) must commit or roll back at its end.
+
+    Django asks itself whether something is "dirty", and knows of no reads, and on 1.2 of no raw
+    SQL. The driver knows better.
+    """
+    raw = wrapper.connection
+    driver = drivers.of(raw) if raw is not None else None
+    if driver is None or not dialect.is_in_a_managed_block(wrapper):
+        return False
+    return driver.status(raw) != drivers.IDLE
+
+
 def finish(wrapper, entry):
     """End what is still open on a connection. Return why it cannot be kept, or None.
 
     What the unit of work has not committed is rolled back, as it was when Django closed the
     connection. Never committed.
     """
-    raw, driver = entry.raw, entry.driver
-    status = driver.status(raw)
-    if driver.is_closed(raw):
-        return "dead"
-    if status in (drivers.ACTIVE, drivers.UNKNOWN):
-        return "busy"
     try:
+        status = entry.driver.status(entry.raw)
+        if entry.driver.is_closed(entry.raw):
+            return "dead"
+        if status == drivers.ACTIVE:
+            entry.driver.cancel(entry.raw)
+            return "busy"
         if status != drivers.IDLE:
-            driver.rollback(raw)
-        dialect.forget_transactions(wrapper)
+            entry.driver.rollback(entry.raw)
+        dialect.restore(wrapper, entry)
     except Exception:
         logger.warning("A connection is not kept: ending its transaction failed.", exc_info=True)
         return "error"

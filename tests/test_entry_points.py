@@ -19,7 +19,7 @@ INSTALLED_APPS = %(apps)r
 MIDDLEWARE = MIDDLEWARE_CLASSES = %(middleware)r
 ROOT_URLCONF = "site_urls"
 ALLOWED_HOSTS = ["*"]
-USE_I18N = False
+USE_I18N = USE_TZ = False
 %(more)s
 """
 

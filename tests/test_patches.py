@@ -13,7 +13,7 @@ from support import backends, end_of_work, pid, wait_until
 import persistconn
 from persistconn import patches
 from persistconn.django_versions import dialect
-from persistconn.patching import Receiver, Wrap
+from persistconn.patching import Listener, Receiver, Wrap
 
 
 def targets():
@@ -23,7 +23,7 @@ def targets():
         if isinstance(row, Wrap):
             parent, name, value = wrapt.resolve_path(row.module, row.attribute)
             found.append(vars(parent).get(name))
-        elif isinstance(row, Receiver):
+        elif isinstance(row, (Listener, Receiver)):
             found.append(len(getattr(signals, row.signal).receivers))
     return found
 

@@ -22,6 +22,9 @@ class RecordingDriver(object):
     def fileno(self, raw):
         return None
 
+    def flags(self, raw):
+        return {}
+
     def close(self, raw):
         self.closed.append(raw)
 
