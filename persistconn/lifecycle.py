@@ -104,6 +104,17 @@ def look_at(wrapper):
             _give_back(wrapper, entry)
 
 
+def request_started():
+    """End what a request before left open in this thread: its response may never have been closed."""
+    end_of_work()
+    _work.request_begins()
+
+
+def request_finished():
+    _work.leave_forgotten_blocks()
+    end_of_work()
+
+
 def end_of_work():
     """End this thread's unit of work on all its databases: a request, a task, one turn of a loop.
 
@@ -229,9 +240,25 @@ class _Work(threading.local):
     def __init__(self):
         self.turn = None
         self.wrappers = {}
+        self.outer = None
 
     def add(self, wrapper):
         self.wrappers[id(wrapper)] = weakref.ref(wrapper)
+
+    def request_begins(self):
+        self.outer = set(self.wrappers)
+
+    def leave_forgotten_blocks(self):
+        """Leave the atomic() blocks that began in this request, and that its view did not leave.
+
+        One that was open when the request began, a TestCase's, is not forgotten.
+        """
+        outer, self.outer = self.outer, None
+        for key, ref in self.wrappers.items():
+            wrapper = ref()
+            forgotten = outer is not None and key not in outer
+            if forgotten and wrapper is not None and dialect.is_in_a_block(wrapper):
+                dialect.leave_blocks(wrapper)
 
     def take_wrappers(self):
         if self.turn != self.turns or dialect.blocks_outlive_connections:

@@ -3,6 +3,7 @@
 from __future__ import absolute_import
 
 from django import VERSION
+from django.core import signals
 
 from persistconn import lifecycle, transactions
 from persistconn.django_versions import dialect
@@ -39,12 +40,12 @@ def on_close(wrapped, wrapper, args, kwargs):
 
 
 def on_end_of_work(wrapped, instance, args, kwargs):
-    lifecycle.end_of_work()
+    END_OF_WORK.get(kwargs.get("signal"), lifecycle.end_of_work)()
 
 
 def on_request_started(sender=None, **kwargs):
     if dialect.begins_a_unit_of_work(sender):
-        lifecycle.end_of_work()
+        lifecycle.request_started()
 
 
 def on_is_dirty(wrapped, wrapper, args, kwargs):
@@ -60,6 +61,12 @@ def on_dropping_a_database(wrapped, creation, args, kwargs):
     lifecycle.drain()
     return wrapped(*args, **kwargs)
 
+
+# Called by name it has no signal, and ends a unit of work that is no request.
+END_OF_WORK = {
+    signals.request_started: lifecycle.request_started,
+    signals.request_finished: lifecycle.request_finished,
+}
 
 ALL = ((1, 2), (99,))
 CURSOR_CONNECTS = ((1, 2), (1, 6))

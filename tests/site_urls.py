@@ -3,6 +3,7 @@
 from __future__ import absolute_import
 
 import support
+import transaction_views
 from django.http import HttpResponse
 
 try:
@@ -48,6 +49,10 @@ def handler500(request, *args):
     return HttpResponse("failed", status=500)
 
 
+def handler404(request, *args, **kwargs):
+    return HttpResponse("not found", status=404)
+
+
 urlpatterns = [
     re_path("^pid/$", pid),
     re_path("^zone/$", zone),
@@ -56,3 +61,6 @@ urlpatterns = [
     re_path("^raising/$", raising),
     re_path("^uncommitted/$", uncommitted),
 ]
+
+for name, view in transaction_views.VIEWS.items():
+    urlpatterns.append(re_path("^%s/$" % name, view))

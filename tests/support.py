@@ -32,10 +32,10 @@ def set_up_django(postgres):
     server = postgres
     for name in (DATABASE, OTHER):
         ask("CREATE DATABASE %s" % name)
-        ask("CREATE TABLE item (name text)", database=name)
+        ask("CREATE TABLE item (name text PRIMARY KEY)", database=name)
     settings.configure(
         DATABASES={"default": database_settings(DATABASE), "other": database_settings(OTHER)},
-        INSTALLED_APPS=["persistconn"],
+        INSTALLED_APPS=["persistconn", "site_app"],
         PERSISTCONN_MAX_AGE=600,
         MIDDLEWARE=[],
         MIDDLEWARE_CLASSES=[],
@@ -72,13 +72,17 @@ def database_settings(name, **more):
     )
 
 
-# What the server says, asked over sessions of our own.
+# What the server says, asked over sessions of our own, which do not count.
+
+OURS = "persistconn tests"
+THEIRS = " WHERE datname IN (%s, %s) AND application_name <> %s"
+NAMES = (DATABASE, OTHER, OURS)
 
 
 def query(sql, database=None, *parameters):
     database = database or server.database
     if database not in _sessions:
-        session = driver.connect(**dict(server.parameters, dbname=database))
+        session = driver.connect(application_name=OURS, **dict(server.parameters, dbname=database))
         session.autocommit = True
         _sessions[database] = session
     cursor = _sessions[database].cursor()
@@ -98,10 +102,7 @@ def ask(sql, database=None, *parameters):
 def sessions():
     """(pid, state, query) of each session on the test databases."""
     return query(
-        "SELECT pid, state, query FROM pg_stat_activity WHERE datname IN (%s, %s) ORDER BY pid",
-        None,
-        DATABASE,
-        OTHER,
+        "SELECT pid, state, query FROM pg_stat_activity" + THEIRS + " ORDER BY pid", None, *NAMES
     )
 
 
@@ -115,17 +116,8 @@ def states():
 
 def kill_backends():
     """Terminate all sessions, and return when they are gone. Return how many there were."""
-    return sum(
-        1
-        for killed, in query(
-            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
-            " WHERE datname IN (%s, %s)",
-            None,
-            DATABASE,
-            OTHER,
-        )
-        if killed
-    )
+    sql = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity" + THEIRS
+    return len([killed for killed, in query(sql, None, *NAMES) if killed])
 
 
 def wait_until(condition, seconds=10):
@@ -173,6 +165,19 @@ class Response(object):
         self.status = int(status.split()[0])
 
 
+def environ(path):
+    return {
+        "REQUEST_METHOD": "GET",
+        "PATH_INFO": path,
+        "SERVER_NAME": "testserver",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "wsgi.input": io.BytesIO(),
+        "wsgi.errors": sys.stderr,
+        "wsgi.url_scheme": "http",
+    }
+
+
 _handler = []
 
 
@@ -184,18 +189,8 @@ def get(path, handler=None):
         if not _handler:
             _handler.append(WSGIHandler())
         handler = _handler[0]
-    environ = {
-        "REQUEST_METHOD": "GET",
-        "PATH_INFO": path,
-        "SERVER_NAME": "testserver",
-        "SERVER_PORT": "80",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "wsgi.input": io.BytesIO(),
-        "wsgi.errors": sys.stderr,
-        "wsgi.url_scheme": "http",
-    }
     response = Response()
-    body = handler(environ, response.start)
+    body = handler(environ(path), response.start)
     try:
         response.text = b"".join(body).decode("utf-8")
     finally:
