@@ -153,3 +153,124 @@ def package_files():
 
 def wheel_files(path):
     return {name for name in zipfile.ZipFile(path).namelist() if name.startswith("persistconn/")}
+
+
+@nox.session(python=False)
+def django_suites(session):
+    """Run Django's own tests with persistconn: `-- ci`, `-- 5.2 4.2+psycopg3 --labels all --stock`."""
+    options = suite_options(session.posargs)
+    summary, complaints = [], []
+    for name in options.versions:
+        suite = DjangoSuite(session, name, options.labels)
+        stock = suite.stock_results(anew=options.stock)
+        for title, settings in suites.RUNS.items():
+            result = suite.run(title, f"--settings={json.dumps(settings)}")
+            if result is not None:
+                line, wrong = suite.compare(title, stock, result)
+                session.log(line)
+                summary.append(line)
+                complaints += [f"{name}, {title}: {complaint}" for complaint in wrong]
+    print("", *summary, "", *complaints, sep="\n")
+    if complaints:
+        session.error(f"{len(complaints)} complaints")
+
+
+def suite_options(arguments):
+    cells = [django for djangos in MATRIX.values() for django in djangos]
+    cells = sorted({*cells, *suites.MORE_CELLS}, key=lambda cell: (suites.version(cell), cell))
+    parser = argparse.ArgumentParser(prog="nox -s django_suites --")
+    parser.add_argument("versions", nargs="*", help=f"{', '.join(cells)}, or ci for some of them")
+    parser.add_argument("--labels", choices=["connections", "all"], default="connections")
+    parser.add_argument("--stock", action="store_true", help="measure stock anew, and keep that")
+    options = parser.parse_args(arguments)
+
+    wanted = suites.CI if options.versions == ["ci"] else options.versions or cells
+    unknown = {name for name in wanted if name not in cells}
+    if unknown:
+        parser.error(f"not in the matrix: {', '.join(sorted(unknown))}")
+    # "5.2" is with both drivers, "5.2+psycopg3" with one.
+    options.versions = [cell for cell in cells if {cell, cell.partition("+")[0]} & set(wanted)]
+    return options
+
+
+class DjangoSuite:
+    """The tests of one Django, with one driver."""
+
+    def __init__(self, session, name, labels):
+        self.session, self.name, self.labels = session, name, labels
+        self.django, _, psycopg3 = name.partition("+")
+        self.folder = CACHE / "django_suites" / name
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.pg_bin = postgres_15_bin()
+        self.python = self._environment(psycopg3)
+        self.sdist = self._sdist()
+
+    def _environment(self, psycopg3):
+        cells = {django: python for python, djangos in MATRIX.items() for django in djangos[::-1]}
+        version = {**cells, **suites.MORE_CELLS}[self.name]
+        python = self.folder / "env" / "bin" / "python"
+        if not python.exists():
+            virtualenv = ["-m", "virtualenv", "--quiet", f"--python=python{version}"]
+            self._run(sys.executable, *virtualenv, str(self.folder / "env"))
+        needed = suites.requirements(self.django, version, psycopg3)
+        self._pip(python, "install", f"Django=={self.django}.*", *needed, str(wheel()))
+        return python
+
+    def _sdist(self):
+        show = "import django; print(django.get_version())"
+        version = self._run(self.python, "-c", show, silent=True).strip()
+        folder = CACHE / "django" / version
+        if not folder.exists():
+            asked = ["--no-deps", "--no-binary=Django", f"Django=={version}"]
+            self._pip(self.python, "download", *asked, f"--dest={CACHE / 'django'}")
+            (archive,) = CACHE.glob(f"django/[Dd]jango-{version}.tar.gz")
+            shutil.unpack_archive(archive, folder)
+        (sdist,) = folder.iterdir()
+        return sdist
+
+    def _pip(self, python, command, *args):
+        quiet = ["--quiet", "--disable-pip-version-check"]
+        self._run(python, "-m", "pip", command, *quiet, *args, silent=True)
+
+    def _run(self, *command, **options):
+        return self.session.run(*command, external=True, **options)
+
+    def run(self, title, *args):
+        """Run the tests once. Return what came of it, or None if there is nothing to run."""
+        result = self.folder / f"{title}, {self.labels}.json"
+        result.unlink(missing_ok=True)
+        command = [self.python, ROOT / "tests/django_suites/run.py", self.sdist, result]
+        with open(result.with_suffix(".log"), "w") as log:
+            options = {"stdout": log, "stderr": subprocess.STDOUT}
+            options["env"] = {"PERSISTCONN_PG_BIN": self.pg_bin}
+            self._run(*command, f"--labels={self.labels}", *args, **options)
+        return json.loads(result.read_text()) if result.exists() else None
+
+    def stock_results(self, anew):
+        """What is kept of stock, or measured now if something has another version meanwhile."""
+        kept = json.loads(STOCK_RESULTS.read_text())
+        key = f"{self.name}, {self.labels}"
+        if anew or not self._is_of_these_versions(kept.get(key)):
+            result = self.run("stock", "--stock")
+            if anew:
+                kept[key] = result
+                STOCK_RESULTS.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+            return result
+        return kept[key]
+
+    def _is_of_these_versions(self, results):
+        return results is not None and results["versions"] == json.loads(
+            self._run(self.python, ROOT / "tests/django_suites/run.py", "--versions", silent=True)
+        )
+
+    def compare(self, title, stock, result):
+        """Return a line for the summary, and what is wrong."""
+        before, after = ({*r["failures"], *r["errors"]} for r in (stock, result))
+        only_stock = {test for django, test in suites.ONLY_STOCK if django == self.django}
+        wrong = [f"new failure: {test}" for test in sorted(after - before - only_stock)]
+        if result["run"] < stock["run"]:
+            wrong.append(f"{result['run']} tests ran, {stock['run']} in stock")
+        if not result["stats"]["reused"]:
+            wrong.append("no connection was ever kept")
+        counts = f"{len(before)} stock, {len(after)} here, {len(wrong)} complaints"
+        return f"{self.name:14} {title}: {result['run']} run, failures: {counts}", wrong

@@ -14,12 +14,28 @@ from django.core.exceptions import ImproperlyConfigured
 PREFIX = "PERSISTCONN_"
 PER_DATABASE = "PERSISTCONN"
 
-Setting = namedtuple("Setting", "default allowed")
+Setting = namedtuple("Setting", "default is_allowed allowed")
 Problem = namedtuple("Problem", "id message hint")
 
+
+def _is_number(value):
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _is_not_negative(value):
+    return value is None or _is_number(value) and value >= 0
+
+
+def _is_positive(value):
+    return _is_number(value) and value > 0
+
+
 SETTINGS = {
-    "MAX_AGE": Setting(600, "a number of seconds, 0 (off) or None (no limit)"),
-    "CHECK_AFTER": Setting(1, "a number of seconds, 0 (before every reuse) or None (never)"),
+    "MAX_AGE": Setting(600, _is_not_negative, "a number of seconds, 0 (off) or None (no limit)"),
+    "CHECK_AFTER": Setting(
+        1, _is_not_negative, "a number of seconds, 0 (before every reuse) or None (never)"
+    ),
+    "CHECK_TIMEOUT": Setting(2, _is_positive, "a number of seconds above 0"),
 }
 
 
@@ -48,13 +64,10 @@ def get(database, name):
 
 
 def _valid(name, value, label):
-    if value is None or _is_number(value) and value >= 0:
+    setting = SETTINGS[name]
+    if setting.is_allowed(value):
         return value
-    raise ImproperlyConfigured("%s is %r; allowed: %s." % (label, value, SETTINGS[name].allowed))
-
-
-def _is_number(value):
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    raise ImproperlyConfigured("%s is %r; allowed: %s." % (label, value, setting.allowed))
 
 
 def problems():

@@ -9,6 +9,8 @@ from __future__ import absolute_import
 import logging
 import os
 
+from persistconn.watchdog import Limit, Limitless
+
 logger = logging.getLogger("persistconn")
 
 # What libpq, and with it psycopg2 and psycopg 3, says of a session's transaction (PQTRANS_*).
@@ -38,10 +40,11 @@ class Driver(object):
         except Exception:
             return None
 
-    def ping(self, raw):
-        """Whether the server answers SELECT 1. Leaves no transaction open."""
+    def ping(self, raw, timeout):
+        """Whether the server answers SELECT 1 in so many seconds. Leaves no transaction open."""
         try:
-            self._select_1(raw)
+            with self._limit(raw, timeout):
+                self._select_1(raw)
         except Exception as error:
             logger.debug("SELECT 1 failed: %s", error)
             return False
@@ -56,9 +59,17 @@ class Driver(object):
             cursor.close()
         raw.rollback()
 
-    def rollback(self, raw):
-        """Roll back, or raise what the driver raises."""
+    def rollback(self, raw, timeout):
+        """Roll back in so many seconds, or raise what the driver raises."""
+        with self._limit(raw, timeout):
+            self._rollback(raw)
+
+    def _rollback(self, raw):
         raw.rollback()
+
+    def _limit(self, raw, timeout):
+        fd = self.fileno(raw)
+        return Limit(fd, timeout) if fd is not None else Limitless()
 
     def is_its_error(self, raw, error):
         """Whether the driver raised it, of whatever kind."""
@@ -128,7 +139,7 @@ class Psycopg2(Driver):
         if self.status(raw) != IDLE:
             raw.rollback()
 
-    def rollback(self, raw):
+    def _rollback(self, raw):
         raw.rollback()
         # In autocommit psycopg2 knows nothing of a BEGIN that was sent as a statement.
         if self.status(raw) != IDLE:

@@ -15,6 +15,7 @@ from __future__ import absolute_import
 import sys
 import threading
 import weakref
+from functools import partial
 
 from persistconn import compat, conf, drivers, liveness, transactions
 from persistconn.django_versions import dialect
@@ -50,7 +51,7 @@ def _fault_of_idle(wrapper, entry):
 
 def _fault(wrapper, entry):
     now = compat.monotonic()
-    fault = liveness.find_fault(entry, now, conf.get(wrapper.settings_dict, "CHECK_AFTER"))
+    fault = liveness.find_fault(entry, now, partial(conf.get, wrapper.settings_dict))
     entry.used_at = now
     return fault
 
@@ -143,24 +144,20 @@ def checkin(wrapper):
         return True
     if dialect.is_in_a_block(wrapper) or not is_ours(wrapper):
         return False
-    _leave_blocks(wrapper, entry)
-    if entry is not None:
-        entry.doom = entry.doom or _why_not_keep(wrapper, entry)
-        _give_back(wrapper, entry)
+    if entry is None:
+        transactions.leave_blocks(wrapper)
+    else:
+        _end(wrapper, entry)
     return True
 
 
-def _leave_blocks(wrapper, entry):
+def _end(wrapper, entry):
+    reason = entry.doom
+    entry.doom = "error"
     try:
-        dialect.abort(wrapper)
-    except Exception as error:
-        if entry is None:
-            raise
-        entry.doom = "error"
-        if not entry.driver.is_its_error(entry.raw, error):
-            _give_back(wrapper, entry)
-            raise
-    dialect.forget_transactions(wrapper)
+        entry.doom = reason or _why_not_keep(wrapper, entry)
+    finally:
+        _give_back(wrapper, entry)
 
 
 def _why_not_keep(wrapper, entry):

@@ -5,11 +5,11 @@ from __future__ import absolute_import
 from persistconn import compat
 
 
-def find_fault(entry, now, check_after):
+def find_fault(entry, now, setting):
     """Return why a connection outside a transaction cannot be used, or None if it can.
 
-    ``check_after`` is in seconds, see CHECK_AFTER. The answers are reasons to discard: "fork",
-    "dead", "check failed". Closed peers are seen by a poll of the socket, without a round trip
+    ``setting(name)`` returns what CHECK_AFTER and CHECK_TIMEOUT are. The answers are reasons to
+    discard: "fork", "dead", "check failed". Closed peers are seen by a poll of the socket, without a round trip
     and without a query; whatever else a server or a network can do shows only in an answer.
     """
     if entry.is_inherited():
@@ -19,9 +19,9 @@ def find_fault(entry, now, check_after):
     events = entry.poll()
     if _peer_is_gone(events):
         return "dead"
-    if not (events or entry.suspect or _idle_for(entry, now, check_after)):
+    if not (events or entry.suspect or _idle_for(entry, now, setting("CHECK_AFTER"))):
         return None
-    if not entry.driver.ping(entry.raw):
+    if not entry.driver.ping(entry.raw, setting("CHECK_TIMEOUT")):
         return "check failed"
     entry.suspect = False
     return None

@@ -4,7 +4,7 @@ from __future__ import absolute_import
 
 import logging
 
-from persistconn import drivers
+from persistconn import conf, drivers
 from persistconn.django_versions import dialect
 
 logger = logging.getLogger("persistconn")
@@ -23,23 +23,44 @@ def has_something_to_end(wrapper):
     return driver.status(raw) != drivers.IDLE
 
 
+def leave_blocks(wrapper):
+    """Leave the blocks that somebody entered and forgot. Raises where stock Django does."""
+    dialect.abort(wrapper)
+    dialect.forget_transactions(wrapper)
+
+
 def finish(wrapper, entry):
     """End what is still open on a connection. Return why it cannot be kept, or None.
 
     What the unit of work has not committed is rolled back, as it was when Django closed the
     connection. Never committed.
     """
+    reason = _tried(_end, wrapper, entry)
     try:
-        status = entry.driver.status(entry.raw)
-        if entry.driver.is_closed(entry.raw):
-            return "dead"
-        if status == drivers.ACTIVE:
-            entry.driver.cancel(entry.raw)
-            return "busy"
-        if status != drivers.IDLE:
-            entry.driver.rollback(entry.raw)
-        dialect.restore(wrapper, entry)
+        leave_blocks(wrapper)
+    except Exception as error:
+        if not entry.driver.is_its_error(entry.raw, error):
+            raise
+        dialect.forget_transactions(wrapper)
+        reason = reason or "error"
+    return reason or _tried(dialect.restore, wrapper, entry)
+
+
+def _tried(step, wrapper, entry):
+    try:
+        return step(wrapper, entry)
     except Exception:
         logger.warning("A connection is not kept: ending its transaction failed.", exc_info=True)
         return "error"
+
+
+def _end(wrapper, entry):
+    status = entry.driver.status(entry.raw)
+    if entry.driver.is_closed(entry.raw):
+        return "dead"
+    if status == drivers.ACTIVE:
+        entry.driver.cancel(entry.raw)
+        return "busy"
+    if status != drivers.IDLE:
+        entry.driver.rollback(entry.raw, conf.get(wrapper.settings_dict, "CHECK_TIMEOUT"))
     return None

@@ -70,8 +70,9 @@ def nothing_is_left_behind():
 
 
 def threads():
-    # asgiref keeps those of its executor for ever.
-    return set(t for t in threading.enumerate() if not t.name.startswith("ThreadPoolExecutor"))
+    # asgiref keeps those of its executor for ever, and persistconn its one watchdog.
+    kept = ("ThreadPoolExecutor", "persistconn watchdog")
+    return set(t for t in threading.enumerate() if not t.name.startswith(kept))
 
 
 @pytest.fixture

@@ -76,12 +76,18 @@ def test_so_is_one_of_a_database():
 def test_so_is_an_unknown_setting():
     with settings_as(PERSISTCONN_MAXAGE=5):
         assert problem().message == "PERSISTCONN_MAXAGE is not a setting of persistconn."
-        assert "CHECK_AFTER, MAX_AGE" in problem().hint
+        assert "CHECK_AFTER" in problem().hint
 
 
 def test_so_is_something_else_than_a_dict():
     with support.database_as(PERSISTCONN=600):
         assert "DATABASES['default']['PERSISTCONN'] is 600" in problem().message
+
+
+@pytest.mark.parametrize("value", [0, None, -1, "2"])
+def test_a_time_out_must_be_above_0(value):
+    with settings_as(PERSISTCONN_CHECK_TIMEOUT=value):
+        assert problem().message.endswith("allowed: a number of seconds above 0.")
 
 
 def test_installing_with_a_bad_value_raises_and_patches_nothing():

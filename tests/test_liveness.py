@@ -2,6 +2,10 @@
 
 from __future__ import absolute_import
 
+import os
+import signal
+import time
+
 import pytest
 import support
 from django.db import connection
@@ -21,8 +25,8 @@ def pings(monkeypatch):
 
     stock, answers = drivers.Driver.ping, []
 
-    def ping(self, raw):
-        answers.append(stock(self, raw))
+    def ping(self, raw, timeout):
+        answers.append(stock(self, raw, timeout))
         return answers[-1]
 
     monkeypatch.setattr(drivers.Driver, "ping", ping)
@@ -202,9 +206,83 @@ def test_a_check_that_fails_discards(clock, monkeypatch):
     driver = drivers.of(connection.connection)
     end_of_work()
     before = discarded("check failed")
-    monkeypatch.setattr(type(driver), "ping", lambda self, raw: False)
+    monkeypatch.setattr(type(driver), "ping", lambda self, raw, timeout: False)
     clock.forward(1)
     assert pid() != before_pid
     assert discarded("check failed") == before + 1
     monkeypatch.undo()
     end_of_work()
+
+
+@pytest.fixture
+def stopped():
+    """Stop the backend of a session, as a machine that hangs does; it goes on at the end."""
+    pids = []
+
+    def stop(pid):
+        os.kill(pid, signal.SIGSTOP)
+        pids.append(pid)
+
+    yield stop
+    for stopped_pid in pids:
+        os.kill(stopped_pid, signal.SIGCONT)
+
+
+def seconds(work):
+    start = time.time()
+    work()
+    return time.time() - start
+
+
+def test_a_check_that_gets_no_answer_ends_in_time_and_another_connection_serves(clock, stopped):
+    before = pid()
+    end_of_work()
+    clock.forward(1)
+    stopped(before)
+    with settings_as(PERSISTCONN_CHECK_TIMEOUT=0.2):
+        assert seconds(pid) < 0.2 + 1
+    assert before not in [pid()]
+    end_of_work()
+
+
+def test_a_rollback_that_gets_no_answer_ends_in_time_and_its_connection_is_closed(stopped):
+    connection.cursor().execute("SELECT 1" if support.BEFORE_1_6 else "BEGIN")
+    stopped(pid())
+    before = discarded("error")
+    with settings_as(PERSISTCONN_CHECK_TIMEOUT=0.2):
+        assert seconds(end_of_work) < 0.2 + 1
+    assert discarded("error") == before + 1
+
+
+@pytest.mark.skipif(not support.BEFORE_1_6, reason="Django rolls back by itself before 1.6")
+def test_so_it_is_in_a_managed_block_that_was_never_left(stopped):
+    from django.db import transaction
+
+    transaction.enter_transaction_management()
+    transaction.managed(True)
+    stopped(pid())
+    transaction.set_dirty()
+    with settings_as(PERSISTCONN_CHECK_TIMEOUT=0.2):
+        assert seconds(end_of_work) < 0.2 + 1
+    assert not transaction.is_managed()
+
+
+def test_the_bound_holds_in_a_forked_child_too(clock, stopped):
+    pid()
+    end_of_work()
+    clock.forward(1)
+    pid()  # the watchdog runs now
+    end_of_work()
+
+    def work():
+        before = pid()
+        end_of_work()
+        clock.forward(1)
+        os.kill(before, signal.SIGSTOP)
+        try:
+            with settings_as(PERSISTCONN_CHECK_TIMEOUT=0.2):
+                assert seconds(pid) < 0.2 + 1
+        finally:
+            os.kill(before, signal.SIGCONT)
+
+    assert support.in_child(work) == 0

@@ -1,0 +1,202 @@
+"""Run the tests of a Django sdist on a PostgreSQL of their own, with persistconn or without.
+
+The sdist's own runtests.py is read, persistconn put first into its list of apps, and the result
+executed as it would have been. No file of Django is changed. What came of it is written as JSON.
+"""
+
+from __future__ import absolute_import
+
+import argparse
+import json
+import os
+import platform
+import re
+import sys
+import types
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+DATABASES = {"default": "django", "other": "django2"}
+APPS = re.compile(br"^ALWAYS_INSTALLED_APPS = \[", re.MULTILINE)
+
+
+def main():
+    options = parse_arguments()
+    use_paths(options.sdist)
+    import suites
+
+    from demo_project.postgres import PrivatePostgres
+
+    tests = os.path.join(options.sdist, "tests")
+    with PrivatePostgres() as server:
+        versions = create_databases(server)
+        settings = None if options.stock else options.settings
+        set_environment(server, settings, suites.LIVE_SERVER)
+        if settings and not persistconn_knows(settings):
+            return
+        results = record_results()
+        prepare_django(with_persistconn=settings is not None)
+        labels = suites.labels(versions["Django"], tests, options.labels)
+        execute(os.path.join(tests, "runtests.py"), arguments(labels), settings is not None)
+        # Within the server's life: a connection that is still looked at needs its peer.
+        results.update(versions=versions, stats=None if options.stock else totals())
+    with open(options.result, "w") as file:
+        json.dump(results, file, indent=1, sort_keys=True)
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sdist", type=os.path.abspath, help="the unpacked sdist of Django")
+    parser.add_argument("result", type=os.path.abspath, help="the JSON file to write")
+    parser.add_argument("--labels", choices=["connections", "all"], default="connections")
+    parser.add_argument("--stock", action="store_true", help="without persistconn")
+    parser.add_argument("--settings", type=json.loads, default={}, help="as JSON: PERSISTCONN_...")
+    return parser.parse_args()
+
+
+def use_paths(sdist):
+    """Django's tests start processes, which need the same paths."""
+    paths = [os.path.join(sdist, "tests"), sdist, HERE, ROOT]
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    # In the place of the script's own folder, as if runtests.py had been started.
+    sys.path[:1] = paths
+
+
+def set_environment(server, settings, live_server):
+    os.environ["DJANGO_SETTINGS_MODULE"] = "suite_settings"
+    os.environ["DJANGO_LIVE_TEST_SERVER_ADDRESS"] = live_server
+    given = {"host": server.host, "port": server.port, "user": server.user}
+    given.update(databases=DATABASES, settings=settings or {})
+    os.environ["PERSISTCONN_SUITE"] = json.dumps(given)
+
+
+def create_databases(server):
+    """Create the databases that Django connects to. Return the versions of all that takes part."""
+    import django
+
+    try:
+        import psycopg as driver
+    except ImportError:
+        import psycopg2 as driver
+    connection = driver.connect(**server.parameters)
+    connection.autocommit = True
+    cursor = connection.cursor()
+    for name in DATABASES.values():
+        cursor.execute("CREATE DATABASE %s" % name)
+    cursor.execute("SHOW server_version")
+    postgres = cursor.fetchone()[0].split()[0]
+    connection.close()
+    return {
+        "Django": django.get_version(),
+        "Python": platform.python_version(),
+        "driver": "%s %s" % (driver.__name__, driver.__version__.split()[0]),
+        "PostgreSQL": postgres,
+    }
+
+
+def persistconn_knows(settings):
+    # Asked only where there is a doubt, as an app is otherwise not imported before Django wants.
+    if set(settings) <= set(["MAX_AGE"]):
+        return True
+    from persistconn import conf
+
+    return set(settings) <= set(conf.SETTINGS)
+
+
+def prepare_django(with_persistconn):
+    """Do before the tests what an old Django needs done."""
+    import django
+
+    if django.VERSION < (1, 4):
+        let_databases_be_created()
+    if with_persistconn and django.VERSION < (1, 7):
+        from django.conf import settings
+
+        settings.DATABASES  # has them configured: only then an import installs
+        import persistconn
+
+        assert persistconn.is_enabled()
+
+
+def let_databases_be_created():
+    """psycopg2 since 2.4.2 has no autocommit in the middle of a transaction (Django #16250)."""
+    from django.db.backends.creation import BaseDatabaseCreation
+
+    stock = BaseDatabaseCreation.set_autocommit
+
+    def set_autocommit(self):
+        self.connection.connection.rollback()
+        stock(self)
+
+    BaseDatabaseCreation.set_autocommit = set_autocommit
+
+
+def arguments(labels):
+    import django
+
+    one_process = ["--parallel=1"] if django.VERSION >= (1, 9) else []
+    return ["--settings=suite_settings", "--noinput", "--verbosity=1"] + one_process + labels
+
+
+def execute(path, argv, with_persistconn):
+    """Execute Django's runtests.py as if it had been started, with one app more."""
+    with open(path, "rb") as file:
+        source = file.read()
+    if with_persistconn:
+        source, count = APPS.subn(br'\g<0>"persistconn", ', source)
+        assert count == 1, "%s has no ALWAYS_INSTALLED_APPS" % path
+    main = types.ModuleType("__main__")
+    main.__file__ = path
+    sys.modules["__main__"] = main
+    sys.argv = [path] + argv
+    os.chdir(os.path.dirname(path))
+    try:
+        exec(compile(source, path, "exec", 0, True), main.__dict__)
+    except SystemExit:
+        pass
+
+
+def record_results():
+    """Return a dict that is filled in when Django's test runner has run."""
+    results = {"run": 0, "failures": [], "errors": []}
+    stock = unittest.TextTestRunner.run
+    running = []
+
+    def run(self, suite):
+        running.append(suite)
+        try:
+            result = stock(self, suite)
+        finally:
+            running.pop()
+        # Some tests run test runners themselves.
+        if not running:
+            add(result)
+        return result
+
+    def add(result):
+        results["run"] += result.testsRun
+        for kind in ("failures", "errors"):
+            results[kind] += [test.id() for test, traceback in getattr(result, kind)]
+        results["failures"] += [test.id() for test in result.unexpectedSuccesses]
+
+    unittest.TextTestRunner.run = run
+    return results
+
+
+def totals():
+    """What persistconn counted, over all databases."""
+    import persistconn
+
+    assert persistconn.is_enabled()
+    databases = persistconn.stats().values()
+    total = dict((name, sum(n[name] for n in databases)) for name in ("opened", "reused"))
+    total["discarded"] = {}
+    for numbers in databases:
+        for reason, number in numbers["discarded"].items():
+            total["discarded"][reason] = total["discarded"].get(reason, 0) + number
+    return total
+
+
+if __name__ == "__main__":
+    main()

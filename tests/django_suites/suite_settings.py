@@ -1,0 +1,29 @@
+"""Settings for Django's own tests: those of its sdist, on two databases of a private PostgreSQL."""
+
+from __future__ import absolute_import
+
+import json
+import os
+
+import django
+from test_sqlite import *  # noqa: F403
+
+given = json.loads(os.environ["PERSISTCONN_SUITE"])
+engine = "django.db.backends.postgresql" + ("_psycopg2" if django.VERSION < (1, 9) else "")
+
+DATABASES = {}
+for alias, name in given["databases"].items():
+    DATABASES[str(alias)] = {
+        "ENGINE": engine,
+        "NAME": str(name),
+        "USER": str(given["user"]),
+        "HOST": str(given["host"]),
+        "PORT": str(given["port"]),
+    }
+
+for name, value in given["settings"].items():
+    globals()["PERSISTCONN_" + str(name)] = value
+
+if django.VERSION[:2] == (1, 4):
+    # Its own choice of test settings; the default one makes the tests slow and some fail.
+    PASSWORD_HASHERS = ("django.contrib.auth.hashers.SHA1PasswordHasher",)

@@ -1,0 +1,75 @@
+"""Data: which of Django's own tests are run, and what each version needs for them."""
+
+from __future__ import absolute_import
+
+import os
+
+#: The labels that exercise connections and transactions. No version has all of them.
+CONNECTIONS = (
+    "transactions transactions_regress transaction_hooks middleware middleware_exceptions backends"
+    " delete delete_regress requests requests_tests dispatch signals signals_regress"
+    " select_for_update servers multiple_database fixtures_regress get_or_create test_client"
+    " test_client_regress test_runner test_utils handlers db_utils asgi async wsgi builtin_server"
+    " bulk_create view_tests migrate_signals app_loading apps"
+).split()
+
+#: Runs with persistconn, by what its settings are besides the defaults. One with a setting that
+#: persistconn does not have is left out.
+RUNS = {
+    "persistconn": {"MAX_AGE": 600},
+    "persistconn, MAX_CONNS 4": {"MAX_AGE": 600, "MAX_CONNS": 4},
+}
+
+#: Suites beyond the cells of the matrix.
+MORE_CELLS = {"5.2+psycopg3": "3.12"}
+
+#: What a continuous integration has the time for.
+CI = ["1.4", "1.5", "1.11", "3.2", "5.2", "6.1"]
+
+#: Tests that only pass without persistconn, by their own definition, and why: (Django, test): why.
+ONLY_STOCK = {}
+
+#: Labels that cannot even be imported, by Django.
+BROKEN_LABELS = {"1.5": ["utils"]}
+
+#: Where Django 1.4 to 1.10 let a LiveServerTestCase listen; 8081 alone can be taken.
+LIVE_SERVER = "localhost:18081-18180"
+
+
+def requirements(django, python, psycopg3):
+    """What pip is asked for, besides Django."""
+    since = version(django)
+    wanted = ["psycopg[binary]" if psycopg3 else "psycopg2-binary"]
+    if not psycopg3 and since < (3, 1):
+        # Django before 3.1 compares time zones in a way that psycopg2 2.9 breaks.
+        wanted = ["psycopg2-binary<2.9"]
+    if python == "2.7":
+        pinned = "mock==3.0.5 jinja2==2.11.3 PyYAML==5.4.1 markupsafe==1.1.1 docutils==0.18.1"
+        return wanted + ["pytz"] + pinned.split()
+    return wanted + ["asgiref>=3.3.2", "jinja2", "PyYAML", "pytz", "sqlparse", "tblib", "tzdata"]
+
+
+def version(name):
+    """(5, 2) for 5.2, 5.2.19 and 5.2+psycopg3."""
+    return tuple(map(int, name.partition("+")[0].split(".")[:2]))
+
+
+def labels(django, tests, choice):
+    """The labels to run of those in an sdist's folder ``tests``; none at all means all of them."""
+    there = _labels_in(tests)
+    if choice == "connections":
+        return [label for label in CONNECTIONS if label in there]
+    broken = BROKEN_LABELS.get("%d.%d" % version(django), [])
+    return sorted(there - set(broken)) if broken else []
+
+
+def _labels_in(tests):
+    # Before 1.6 they were two folders.
+    folders = [os.path.join(tests, name) for name in ("modeltests", "regressiontests")]
+    folders = [folder for folder in folders if os.path.isdir(folder)] or [tests]
+    return set(
+        name
+        for folder in folders
+        for name in os.listdir(folder)
+        if os.path.exists(os.path.join(folder, name, "__init__.py"))
+    )
