@@ -1,6 +1,8 @@
 """Every way to run this project's checks: `nox -l` lists them, `nox` alone runs the tests."""
 
+import argparse
 import functools
+import json
 import os
 import pathlib
 import shutil
@@ -19,6 +21,11 @@ nox.options.sessions = ["tests"]
 
 ROOT = pathlib.Path(__file__).parent
 CACHE = ROOT / ".nox" / ".cache"
+STOCK_RESULTS = ROOT / "tests" / "django_suites" / "stock_results.json"
+
+sys.path.append(str(ROOT / "tests" / "django_suites"))
+
+import suites  # noqa: E402
 
 # "+psycopg3": with psycopg 3 installed too, which Django then prefers to psycopg2.
 MATRIX = {
@@ -157,68 +164,69 @@ def wheel_files(path):
 
 @nox.session(python=False)
 def django_suites(session):
-    """Run Django's own tests with persistconn: `-- ci`, `-- 5.2 4.2+psycopg3 --labels all --stock`."""
+    """Run Django's own tests: `-- 5.2` or `-- ci`, `--labels all`, `--stock` measures stock anew."""
     options = suite_options(session.posargs)
-    summary, complaints = [], []
+    lines, complaints = [], []
     for name in options.versions:
         suite = DjangoSuite(session, name, options.labels)
-        stock = suite.stock_results(anew=options.stock)
+        if options.stock:
+            suite.keep_stock()
         for title, settings in suites.RUNS.items():
-            result = suite.run(title, f"--settings={json.dumps(settings)}")
-            if result is not None:
-                line, wrong = suite.compare(title, stock, result)
-                session.log(line)
-                summary.append(line)
-                complaints += [f"{name}, {title}: {complaint}" for complaint in wrong]
-    print("", *summary, "", *complaints, sep="\n")
+            results = suite.run(title, f"--settings={json.dumps(settings)}")
+            if results is None:
+                continue
+            line, wrong = suite.compare(suite.stock(results), results)
+            lines.append(f"{name:14}{title:26}{line}")
+            complaints += [f"{name}, {title}: {what}" for what in wrong]
+            print(lines[-1], *wrong, sep="\n")
+    print("", *lines, "", *complaints, sep="\n")
     if complaints:
-        session.error(f"{len(complaints)} complaints")
+        session.error("Django's tests do not pass as they do without persistconn")
 
 
 def suite_options(arguments):
-    cells = [django for djangos in MATRIX.values() for django in djangos]
-    cells = sorted({*cells, *suites.MORE_CELLS}, key=lambda cell: (suites.version(cell), cell))
+    cells = {django for djangos in MATRIX.values() for django in djangos} | set(suites.MORE_CELLS)
+    cells = sorted(cells, key=lambda cell: (suites.version(cell), cell))
     parser = argparse.ArgumentParser(prog="nox -s django_suites --")
-    parser.add_argument("versions", nargs="*", help=f"{', '.join(cells)}, or ci for some of them")
+    parser.add_argument("versions", nargs="*", help=f"ci, or some of {', '.join(cells)}")
     parser.add_argument("--labels", choices=["connections", "all"], default="connections")
-    parser.add_argument("--stock", action="store_true", help="measure stock anew, and keep that")
+    parser.add_argument("--stock", action="store_true", help="measure stock anew and keep that")
     options = parser.parse_args(arguments)
 
     wanted = suites.CI if options.versions == ["ci"] else options.versions or cells
-    unknown = {name for name in wanted if name not in cells}
-    if unknown:
-        parser.error(f"not in the matrix: {', '.join(sorted(unknown))}")
-    # "5.2" is with both drivers, "5.2+psycopg3" with one.
+    # "5.2" is both drivers, "5.2+psycopg3" is one.
     options.versions = [cell for cell in cells if {cell, cell.partition("+")[0]} & set(wanted)]
+    if not set(wanted) <= {*cells, *(cell.partition("+")[0] for cell in cells)}:
+        parser.error(f"there are only {', '.join(cells)}")
     return options
 
 
 class DjangoSuite:
-    """The tests of one Django, with one driver."""
+    """The tests of one Django with one driver, in an environment of their own."""
 
     def __init__(self, session, name, labels):
         self.session, self.name, self.labels = session, name, labels
-        self.django, _, psycopg3 = name.partition("+")
+        self.django = name.partition("+")[0]
+        self.key = f"{name}, {labels}"
         self.folder = CACHE / "django_suites" / name
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.pg_bin = postgres_15_bin()
-        self.python = self._environment(psycopg3)
+        self.python = self._environment()
         self.sdist = self._sdist()
 
-    def _environment(self, psycopg3):
-        cells = {django: python for python, djangos in MATRIX.items() for django in djangos[::-1]}
-        version = {**cells, **suites.MORE_CELLS}[self.name]
+    def _environment(self):
+        oldest = {django: python for python in reversed(MATRIX) for django in MATRIX[python]}
+        version = {**oldest, **suites.MORE_CELLS}[self.name]
         python = self.folder / "env" / "bin" / "python"
         if not python.exists():
             virtualenv = ["-m", "virtualenv", "--quiet", f"--python=python{version}"]
-            self._run(sys.executable, *virtualenv, str(self.folder / "env"))
-        needed = suites.requirements(self.django, version, psycopg3)
-        self._pip(python, "install", f"Django=={self.django}.*", *needed, str(wheel()))
+            self._call(sys.executable, *virtualenv, python.parent.parent)
+        needed = suites.requirements(self.django, version, psycopg3=self.name != self.django)
+        self._pip(python, "install", f"Django=={self.django}.*", *needed, wheel())
         return python
 
     def _sdist(self):
         show = "import django; print(django.get_version())"
-        version = self._run(self.python, "-c", show, silent=True).strip()
+        version = self._call(self.python, "-c", show, silent=True).strip()
         folder = CACHE / "django" / version
         if not folder.exists():
             asked = ["--no-deps", "--no-binary=Django", f"Django=={version}"]
@@ -230,47 +238,55 @@ class DjangoSuite:
 
     def _pip(self, python, command, *args):
         quiet = ["--quiet", "--disable-pip-version-check"]
-        self._run(python, "-m", "pip", command, *quiet, *args, silent=True)
+        self._call(python, "-m", "pip", command, *quiet, *args, silent=True)
 
-    def _run(self, *command, **options):
+    def _call(self, *command, **options):
         return self.session.run(*command, external=True, **options)
 
     def run(self, title, *args):
-        """Run the tests once. Return what came of it, or None if there is nothing to run."""
-        result = self.folder / f"{title}, {self.labels}.json"
-        result.unlink(missing_ok=True)
-        command = [self.python, ROOT / "tests/django_suites/run.py", self.sdist, result]
-        with open(result.with_suffix(".log"), "w") as log:
-            options = {"stdout": log, "stderr": subprocess.STDOUT}
-            options["env"] = {"PERSISTCONN_PG_BIN": self.pg_bin}
-            self._run(*command, f"--labels={self.labels}", *args, **options)
-        return json.loads(result.read_text()) if result.exists() else None
+        """Run the tests. Return the results; {}: they did not end; None: persistconn cannot yet."""
+        path = self.folder / f"{title}, {self.labels}.json"
+        path.unlink(missing_ok=True)
+        command = [self.python, ROOT / "tests/django_suites/run.py", self.sdist, path]
+        with open(path.with_suffix(".log"), "w") as log:
+            to_log = {"stdout": log, "stderr": subprocess.STDOUT, "success_codes": range(-64, 256)}
+            env = {"PERSISTCONN_PG_BIN": suites.postgres_bin() or postgres_bin()}
+            self._call(*command, f"--labels={self.labels}", *args, env=env, **to_log)
+        return json.loads(path.read_text()) if path.exists() else {}
 
-    def stock_results(self, anew):
-        """What is kept of stock, or measured now if something has another version meanwhile."""
+    @functools.cached_property
+    def measured_stock(self):
+        return self.run("stock", "--stock")
+
+    def stock(self, results):
+        """The results without persistconn: those kept, if they are of the same versions."""
+        kept = json.loads(STOCK_RESULTS.read_text()).get(self.key)
+        if kept and results and comparable(kept["versions"]) == comparable(results["versions"]):
+            return kept
+        return self.measured_stock
+
+    def keep_stock(self):
         kept = json.loads(STOCK_RESULTS.read_text())
-        key = f"{self.name}, {self.labels}"
-        if anew or not self._is_of_these_versions(kept.get(key)):
-            result = self.run("stock", "--stock")
-            if anew:
-                kept[key] = result
-                STOCK_RESULTS.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
-            return result
-        return kept[key]
+        kept[self.key] = {name: self.measured_stock[name] for name in suites.KEPT}
+        STOCK_RESULTS.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
-    def _is_of_these_versions(self, results):
-        return results is not None and results["versions"] == json.loads(
-            self._run(self.python, ROOT / "tests/django_suites/run.py", "--versions", silent=True)
-        )
-
-    def compare(self, title, stock, result):
+    def compare(self, stock, results):
         """Return a line for the summary, and what is wrong."""
-        before, after = ({*r["failures"], *r["errors"]} for r in (stock, result))
-        only_stock = {test for django, test in suites.ONLY_STOCK if django == self.django}
-        wrong = [f"new failure: {test}" for test in sorted(after - before - only_stock)]
-        if result["run"] < stock["run"]:
-            wrong.append(f"{result['run']} tests ran, {stock['run']} in stock")
-        if not result["stats"]["reused"]:
-            wrong.append("no connection was ever kept")
-        counts = f"{len(before)} stock, {len(after)} here, {len(wrong)} complaints"
-        return f"{self.name:14} {title}: {result['run']} run, failures: {counts}", wrong
+        if not stock or not results:
+            return "", [f"the tests did not run to their end, see {self.folder}/*.log"]
+        before, after = ({*r["failures"], *r["errors"]} for r in (stock, results))
+        excused = {test for django, test in suites.ONLY_STOCK if django == self.django}
+        wrong = [f"new failure: {test}" for test in sorted(after - before - excused)]
+        line = f"{results['run']} run, {len(before)} failed in stock, {len(after)} here"
+        line += f", {len(wrong)} new; {results['stats']}"
+        if results["run"] < stock["run"]:
+            wrong.append(f"only {results['run']} tests ran, in stock {stock['run']}")
+        if not results["kept"] or not results["stats"]["reused"]:
+            wrong.append("after the tests no connection was kept from one request to the next")
+        return line, wrong
+
+
+def comparable(versions):
+    """Django's tests differ from patch to patch, and hardly with that of anything else."""
+    minors = {name: version.rpartition(".")[0] for name, version in versions.items()}
+    return {**minors, "Django": versions["Django"]}

@@ -7,11 +7,11 @@ import sys
 import time
 
 try:
-    from _thread import get_ident
+    from _thread import get_ident, start_new_thread
 except ImportError:  # Python 2
-    from thread import get_ident
+    from thread import get_ident, start_new_thread
 
-__all__ = ["get_ident", "monotonic", "poller", "reraise"]
+__all__ = ["get_ident", "monotonic", "poller", "reraise", "start_new_thread"]
 
 # Python 2 has only the wall clock: a clock set back makes a connection look younger.
 monotonic = getattr(time, "monotonic", time.time)

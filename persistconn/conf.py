@@ -30,12 +30,32 @@ def _is_positive(value):
     return _is_number(value) and value > 0
 
 
+def _is_positive_or_none(value):
+    return value is None or _is_positive(value)
+
+
+def _is_wait(value):
+    return _is_number(value) and value >= 0
+
+
+def _is_count(least):
+    def is_count(value):
+        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        return value is None or whole and value >= least
+
+    return is_count
+
+
 SETTINGS = {
     "MAX_AGE": Setting(600, _is_not_negative, "a number of seconds, 0 (off) or None (no limit)"),
     "CHECK_AFTER": Setting(
         1, _is_not_negative, "a number of seconds, 0 (before every reuse) or None (never)"
     ),
     "CHECK_TIMEOUT": Setting(2, _is_positive, "a number of seconds above 0"),
+    "MAX_CONNS": Setting(None, _is_count(1), "a whole number from 1 on or None (no bound)"),
+    "TIMEOUT": Setting(5, _is_wait, "a number of seconds or 0 (do not wait)"),
+    "MAX_KEPT": Setting(None, _is_count(0), "a whole number from 0 on or None (no bound)"),
+    "MAX_IDLE": Setting(None, _is_positive_or_none, "a number of seconds above 0 or None (never)"),
 }
 
 

@@ -10,9 +10,14 @@ import sys
 
 from django import VERSION
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
 from persistconn import compat, drivers
-from persistconn.errors import UnsupportedDjango
+
+
+class UnsupportedDjango(ImproperlyConfigured):
+    """The running Django is older than any that persistconn knows how to patch."""
+
 
 #: Before 1.7 an app is merely imported, and not even that before somebody needs all models.
 APPS_ARE_MERELY_IMPORTED = VERSION < (1, 7)
@@ -98,6 +103,10 @@ class Django18(object):
         wrapper.savepoint_ids = []
         wrapper.atomic_blocks = []
         wrapper.run_on_commit = []
+
+    def belongs_to(self, wrapper, ident):
+        """Whether nobody but the thread of this ident uses the wrapper."""
+        return wrapper._thread_ident == ident and not wrapper.allow_thread_sharing
 
     def abort(self, wrapper):
         """Leave the blocks that somebody entered and forgot, as Django does. May raise, as there."""
@@ -221,6 +230,10 @@ class Django14(Django16):
 
 class Django13(Django14):
     """A wrapper is one object for all threads, with attributes that each thread has for itself."""
+
+    def belongs_to(self, wrapper, ident):
+        # What the thread had in it is gone with the thread.
+        return False
 
     def initialised(self):
         from django.db import connections

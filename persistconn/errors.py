@@ -2,8 +2,12 @@
 
 from __future__ import absolute_import
 
-from django.core.exceptions import ImproperlyConfigured
+from django.db import utils
+
+from persistconn.django_versions import UnsupportedDjango
+
+__all__ = ["PoolTimeout", "UnsupportedDjango"]
 
 
-class UnsupportedDjango(ImproperlyConfigured):
-    """The running Django is older than any that persistconn knows how to patch."""
+class PoolTimeout(getattr(utils, "OperationalError", utils.DatabaseError)):
+    """No connection became free within TIMEOUT, while MAX_CONNS were in use."""

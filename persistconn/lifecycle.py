@@ -13,39 +13,64 @@ Django does with it as it always did: SQLite, Django's own pool, MAX_AGE 0.
 from __future__ import absolute_import
 
 import sys
-import threading
-import weakref
 from functools import partial
 
 from persistconn import compat, conf, drivers, liveness, transactions
 from persistconn.django_versions import dialect
-from persistconn.pool import Pools
+from persistconn.entry import CONNECTING
+from persistconn.pool import Exhausted
+from persistconn.pools import Housekeeper, Pools
+from persistconn.work import Work
 
 pools = Pools()
+housekeeper = Housekeeper(pools)
 
-#: Stands for the entry of a wrapper while Django opens a connection for it.
-OPENING = type("Opening", (object,), {"raw": object()})()
+#: The classes of wrappers whose driver is none that we keep connections of.
+_strangers = set()
 
 
 def checkout(wrapper):
-    """Give a closed wrapper a kept connection. Return whether there was one to give."""
-    pool = pools.find(dialect.identity(wrapper))
-    if pool is None:
-        return False
+    """Give a closed wrapper a kept connection. Return False if Django is to open one.
+
+    Raises PoolTimeout if MAX_CONNS are in use for TIMEOUT seconds.
+    """
+    setting = partial(conf.get, wrapper.settings_dict)
     if not is_ours(wrapper):
-        pool.drain()
+        pool = pools.find(dialect.identity(wrapper))
+        if pool is not None:
+            pool.drain()
         return False
-    entry = pool.acquire(lambda entry: _fault_of_idle(wrapper, entry))
-    if entry is None:
+    entry = _acquire(wrapper, _pool_of(wrapper), setting)
+    _hold(wrapper, entry)
+    if entry.state == CONNECTING:
         return False
     dialect.adopt(wrapper, entry)
-    _hold(wrapper, entry)
     return True
 
 
+def _acquire(wrapper, pool, setting):
+    bound, timeout = setting("MAX_CONNS"), setting("TIMEOUT")
+    try:
+        return pool.acquire(lambda entry: _fault_of_idle(wrapper, entry), bound, timeout)
+    except Exhausted as error:
+        from persistconn.errors import PoolTimeout
+
+        numbers = dict(pool.stats(), alias=wrapper.alias, bound=bound, waited=error.args[0])
+        numbers["name"] = wrapper.settings_dict["NAME"]
+        raise PoolTimeout(
+            "No connection to database '%(alias)s' (%(name)s) became free in %(waited).2f seconds:"
+            " of MAX_CONNS %(bound)d there are %(in_use)d in use and %(idle)d idle, and %(waiting)d"
+            " others wait." % numbers
+        )
+
+
 def _fault_of_idle(wrapper, entry):
-    if entry.outlived(conf.max_age(wrapper.settings_dict), compat.monotonic()):
+    database, now = wrapper.settings_dict, compat.monotonic()
+    max_idle = conf.get(database, "MAX_IDLE")
+    if entry.outlived(conf.max_age(database), now):
         return "age"
+    if max_idle is not None and now - entry.used_at >= max_idle:
+        return "idle"
     return _fault(wrapper, entry)
 
 
@@ -58,7 +83,6 @@ def _fault(wrapper, entry):
 
 def open_new(wrapper, django_opens):
     """Let Django open a connection for a closed wrapper. Return what ``django_opens()`` does."""
-    wrapper._persistconn = OPENING
     try:
         result = django_opens()
     except BaseException:
@@ -75,23 +99,33 @@ def open_new(wrapper, django_opens):
 
 def take_over(wrapper):
     """Take an open connection into account, whoever opened it. Return its entry if it is ours."""
-    raw = getattr(wrapper, "connection", None)
-    if raw is None:
-        wrapper._persistconn = None
-        return None
     entry = _entry_of(wrapper)
-    if entry is None:
-        driver = drivers.of(raw)
-        if driver is not None and not driver.is_closed(raw) and is_ours(wrapper):
-            entry = _pool_of(wrapper).add(raw, driver)
-            entry.carried = dialect.carried(wrapper)
-    _hold(wrapper, entry)
+    if entry is not None:
+        return entry
+    slot = getattr(wrapper, "_persistconn", None)
+    if slot is not None and slot.state != CONNECTING:
+        slot = None
+    raw = getattr(wrapper, "connection", None)
+    driver = drivers.of(raw) if raw is not None else None
+    if driver is not None and not driver.is_closed(raw) and is_ours(wrapper):
+        entry = slot or _pool_of(wrapper).add()
+        entry.opened(raw, driver)
+        entry.carried = dialect.carried(wrapper)
+    elif slot is not None:
+        slot.pool.forget(slot, "error")
+    if raw is not None and driver is None:
+        _strangers.add(wrapper.__class__)
+    if raw is not None:
+        _hold(wrapper, entry)
+    else:
+        wrapper._persistconn = None
     return entry
 
 
 def look_at(wrapper):
     """Look whether an open wrapper's connection can be used. Close the wrapper if it cannot."""
-    if getattr(wrapper, "_persistconn", None) is OPENING:
+    entry = getattr(wrapper, "_persistconn", None)
+    if entry is not None and entry.state == CONNECTING:
         # connect() sets autocommit, and a question would leave its session in a transaction.
         return
     entry = _entry_of(wrapper)
@@ -122,7 +156,7 @@ def end_of_work():
     An error in one does not keep the others from ending; the first is raised when all have.
     """
     errors = []
-    for wrapper in _work.take_wrappers():
+    for wrapper in _work.take_wrappers(take_over):
         try:
             if not checkin(wrapper):
                 dialect.end_stock(wrapper)
@@ -180,25 +214,38 @@ def _give_back(wrapper, entry):
         wrapper.close()
     finally:
         wrapper.connection = wrapper._persistconn = None
-        entry.pool.release(entry)
+        _release(entry, partial(conf.get, wrapper.settings_dict))
 
 
-def closing(wrapper):
-    """Somebody closes a wrapper, for real: Django closes the raw connection after this."""
+def _release(entry, setting):
+    max_idle = setting("MAX_IDLE")
+    entry.pool.release(entry, setting("MAX_KEPT"), max_idle)
+    if max_idle is not None:
+        housekeeper.wanted()
+
+
+def close(wrapper, django_closes):
+    """Somebody closes a wrapper, and means it."""
     entry = _entry_of(wrapper)
     if entry is None:
-        return
+        return django_closes()
     if entry.is_inherited():
         entry.driver.abandon(entry.raw)
-    else:
+        return django_closes()
+    try:
+        return django_closes()
+    finally:
+        # Not sooner: a slot is not free before its connection is closed.
+        wrapper._persistconn = None
         entry.pool.forget(entry, "closed by caller")
-    wrapper._persistconn = None
 
 
 def is_ours(wrapper):
     """Whether this database's connections are kept at all, as the settings are now."""
     database = wrapper.settings_dict
-    return not database["OPTIONS"].get("pool") and conf.max_age(database) != 0
+    if database["OPTIONS"].get("pool") or conf.max_age(database) == 0:
+        return False
+    return wrapper.__class__ not in _strangers
 
 
 def _leave_to_the_parent(wrapper, entry):
@@ -215,7 +262,9 @@ def _pool_of(wrapper):
 
 def _entry_of(wrapper):
     entry = getattr(wrapper, "_persistconn", None)
-    return entry if entry is not None and entry.raw is wrapper.connection else None
+    if entry is None or entry.state == CONNECTING or entry.raw is not wrapper.connection:
+        return None
+    return entry
 
 
 def _hold(wrapper, entry):
@@ -223,57 +272,27 @@ def _hold(wrapper, entry):
     _work.add(wrapper)
 
 
-class _Work(threading.local):
-    """The wrappers of this thread that were opened since its last unit of work ended.
-
-    Weak references, as a wrapper that is thrown away must take its connection along. Django's
-    own registry holds the same, except for wrappers that are in no settings; but asking it costs
-    more than all the rest of a checkin. It is asked once a thread, for those opened before we
-    came, and again whenever we were switched on.
-    """
-
-    turns = 0  # shared by all threads: how often persistconn was switched on
-
-    def __init__(self):
-        self.turn = None
-        self.wrappers = {}
-        self.outer = None
-
-    def add(self, wrapper):
-        self.wrappers[id(wrapper)] = weakref.ref(wrapper)
-
-    def request_begins(self):
-        self.outer = set(self.wrappers)
-
-    def leave_forgotten_blocks(self):
-        """Leave the atomic() blocks that began in this request, and that its view did not leave.
-
-        One that was open when the request began, a TestCase's, is not forgotten.
-        """
-        outer, self.outer = self.outer, None
-        for key, ref in self.wrappers.items():
-            wrapper = ref()
-            forgotten = outer is not None and key not in outer
-            if forgotten and wrapper is not None and dialect.is_in_a_block(wrapper):
-                dialect.leave_blocks(wrapper)
-
-    def take_wrappers(self):
-        if self.turn != self.turns or dialect.blocks_outlive_connections:
-            self.turn = self.turns
-            for wrapper in dialect.initialised():
-                take_over(wrapper)
-                self.add(wrapper)
-        taken, self.wrappers = self.wrappers, {}
-        return [wrapper for wrapper in [ref() for ref in taken.values()] if wrapper is not None]
+def _abandon(wrappers, ident):
+    """Close the connections that an ended thread has not given back."""
+    for wrapper in wrappers:
+        entry = getattr(wrapper, "_persistconn", None)
+        if entry is None or not dialect.belongs_to(wrapper, ident):
+            continue
+        wrapper.connection = wrapper._persistconn = None
+        if entry.is_inherited():
+            entry.driver.abandon(entry.raw)
+        else:
+            entry.pool.discard(entry, "lost")
 
 
-_work = _Work()
+Work.abandon = staticmethod(_abandon)
+_work = Work()
 
 
 def keep(keeping):
     """Whether connections are kept from now on. All that are idle are closed if not."""
     if keeping:
-        _Work.turns += 1
+        Work.turns += 1
     pools.keep(keeping)
 
 
@@ -288,6 +307,8 @@ def stats():
     by_alias = {}
     for pool in pools.all():
         numbers = pool.stats()
+        if not numbers["opened"] and not numbers["discarded"]:
+            continue
         for alias in list(pool.aliases):
             _add_up(by_alias.setdefault(alias, {"discarded": {}}), numbers)
     return by_alias

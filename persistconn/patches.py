@@ -35,8 +35,7 @@ def on_close_if_unusable_or_obsolete(wrapped, wrapper, args, kwargs):
 
 
 def on_close(wrapped, wrapper, args, kwargs):
-    lifecycle.closing(wrapper)
-    return wrapped(*args, **kwargs)
+    return lifecycle.close(wrapper, lambda: wrapped(*args, **kwargs))
 
 
 def on_end_of_work(wrapped, instance, args, kwargs):

@@ -1,79 +1,49 @@
-"""The connections of this process, by database. Knows neither Django nor a driver.
+"""The connections to one database. Knows neither Django nor a driver.
 
-The words are SQLAlchemy's and HikariCP's: connections are acquired, released and discarded, and an
-Entry is one physical connection with what must be known of it. Decisions are taken under the
-lock; connections are closed outside it.
+The words are SQLAlchemy's and HikariCP's: connections are acquired, released and discarded.
+Decisions are taken under the lock; connections are closed outside it.
 """
 
 from __future__ import absolute_import
 
 import collections
 import logging
-import os
-import random
 import threading
 import weakref
 
 from persistconn import compat
+from persistconn.entry import GONE, IDLE, IN_USE, Entry
 
 logger = logging.getLogger("persistconn")
 
-#: Connections opened together live up to this share shorter, so that they do not expire together.
-JITTER = 0.05
+#: Seconds after which a waiting thread looks for connections whose owners are gone.
+SLICE = 0.5
 
 
-#: The states of an entry. One that is gone is not on the pool's account any more.
-IN_USE, IDLE, GONE = "in use", "idle", "gone"
+class Exhausted(Exception):
+    """No connection became free in time."""
 
 
-class Entry(object):
-    """One physical connection, for as long as it is open.
+class Waiter(object):
+    """A thread that waits for an entry, whose turn comes in the order of arrival."""
 
-    While a wrapper closes, the entry stands in for the raw connection, which stays open: its
-    ``close()`` does nothing, and what else a backend's own close() asks goes to the connection.
-    """
+    def __init__(self, max_conns):
+        self.max_conns = max_conns
+        self.entry = None
+        self.event = threading.Event()
 
-    __slots__ = (
-        "raw driver pool pid state generation opened_at jitter used_at poll flags suspect doom"
-        " carried __weakref__"
-    ).split()
-
-    def __init__(self, raw, driver, pool):
-        self.raw = raw
-        self.driver = driver
-        self.pool = pool
-        self.pid = os.getpid()
-        self.state = IN_USE
-        self.generation = None
-        self.opened_at = self.used_at = compat.monotonic()
-        self.jitter = 1 - JITTER * random.random()
-        self.poll = _poll_of(driver.fileno(raw))
-        self.flags = driver.flags(raw)
-        self.suspect = False  # it must answer SELECT 1 before it is handed out again
-        self.doom = None  # the reason why it is not to be kept
-        self.carried = {}  # what Django noted on the wrapper when it opened the connection
-
-    def __getattr__(self, name):
-        return getattr(self.raw, name)
-
-    def close(self):
-        pass
-
-    def outlived(self, max_age, now):
-        return max_age is not None and now - self.opened_at >= max_age * self.jitter
-
-    def is_inherited(self):
-        """Whether it belongs to the process that this one was forked from."""
-        return self.pid != os.getpid()
-
-
-def _poll_of(fd):
-    return compat.poller(fd) if fd is not None else list
+    def give(self, entry):
+        self.entry = entry
+        self.event.set()
 
 
 class Pool(object):
     """The connections to one database. The last one released is acquired first, so that those
-    which a quiet time does not need grow old."""
+    which a quiet time does not need grow old.
+
+    The entries that it knows are its slots. It knows them weakly: one that everybody has lost, by
+    an error at whatever point, is not held against the bound.
+    """
 
     def __init__(self, keeping=True):
         self.aliases = set()
@@ -81,73 +51,161 @@ class Pool(object):
         self._keeping = keeping
         self._generation = 0
         self._idle = []
-        # Weak references: a connection whose owner is gone must not stay open on our account.
+        self._max_idle = None
+        self._waiters = collections.deque()
         self._known = set()
         self._lost = collections.deque()
         self._opened = self._reused = 0
+        self._wait_seconds = 0.0
         self._discarded = collections.defaultdict(int)
 
     def __repr__(self):
         stats = self.stats()
-        numbers = "%d in use, %d idle" % (stats["in_use"], stats["idle"])
+        numbers = "%(in_use)d in use, %(idle)d idle, %(waiting)d waiting" % stats
         return "<Pool of %s: %s>" % (", ".join(sorted(list(self.aliases))), numbers)
 
-    def add(self, raw, driver):
-        """Take a connection that was opened just now into account. It is in use."""
-        entry = Entry(raw, driver, self)
-        with self._lock:
-            entry.generation = self._generation
-            self._opened += 1
-            self._known.add(weakref.ref(entry, self._lost.append))
-        logger.debug("%s: opened a connection", self)
-        return entry
+    def acquire(self, find_fault, max_conns=None, timeout=0):
+        """Return an idle entry in which ``find_fault(entry)`` finds none, or a new one to open.
 
-    def acquire(self, find_fault):
-        """Return an idle entry in which ``find_fault(entry)`` finds none, or None.
-
-        Those with a fault, the reason it returns, are discarded.
+        Those with a fault, the reason it returns, are discarded. A new one has no raw connection
+        yet and is CONNECTING: ``opened()`` or ``forget()`` it. With ``max_conns`` entries in use it
+        waits up to ``timeout`` seconds, and raises Exhausted.
         """
-        while True:
-            with self._lock:
-                if not self._idle:
-                    return None
-                entry = self._idle.pop()
-                entry.state = IN_USE
-                self._reused += 1
+        entry = self._free_one_in_turn(max_conns) or self._wait(max_conns, timeout)
+        while entry.raw is not None:
             fault = find_fault(entry)
             if fault is None:
-                return entry
-            with self._lock:
-                self._reused -= 1
-            self.discard(entry, fault)
+                break
+            entry = self._exchange(entry, fault)
+        return entry
 
-    def release(self, entry):
+    def _free_one_in_turn(self, max_conns):
+        with self._lock:
+            self._look_for_lost()
+            return None if self._waiters else self._free_one(max_conns)
+
+    def _free_one(self, max_conns):
+        if self._idle:
+            entry = self._idle.pop()
+            entry.state = IN_USE
+            self._reused += 1
+        elif max_conns is None or len(self._known) < max_conns:
+            entry = self._new_slot()
+        else:
+            entry = None
+        return entry
+
+    def _new_slot(self):
+        entry = Entry(self, self._generation)
+        self._known.add(weakref.ref(entry, self._lost.append))
+        return entry
+
+    def _exchange(self, entry, fault):
+        """Discard a faulty entry for another idle one, or for its own slot with nothing in it."""
+        self._close(entry)
+        with self._lock:
+            self._reused -= 1
+            self._count_discarded(entry, fault)
+            other = self._free_one(None)
+            self._serve_waiters()
+        return other
+
+    def _wait(self, max_conns, timeout):
+        waiter, began = Waiter(max_conns), compat.monotonic()
+        with self._lock:
+            self._waiters.append(waiter)
+            self._serve_waiters()
+        try:
+            waited = self._wait_for(waiter, began, timeout)
+        except BaseException:
+            self._give_up(waiter)
+            if waiter.entry is not None:
+                self.release(waiter.entry)
+            raise
+        self._give_up(waiter, waited)
+        if waiter.entry is None:
+            raise Exhausted(waited)
+        return waiter.entry
+
+    def _wait_for(self, waiter, began, timeout):
+        waited = 0
+        while waiter.entry is None and waited < timeout:
+            waiter.event.wait(min(timeout - waited, SLICE))
+            with self._lock:
+                self._look_for_lost()
+            waited = compat.monotonic() - began
+        return waited
+
+    def _give_up(self, waiter, waited=0):
+        with self._lock:
+            self._wait_seconds += waited
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    def _serve_waiters(self):
+        while self._waiters:
+            entry = self._free_one(self._waiters[0].max_conns)
+            if entry is None:
+                break
+            self._waiters.popleft().give(entry)
+
+    def add(self):
+        """Return a slot for a connection that somebody has opened already, whatever the bound."""
+        with self._lock:
+            return self._new_slot()
+
+    def count_opened(self, entry):
+        with self._lock:
+            entry.state = IN_USE
+            self._opened += 1
+        logger.debug("%s: opened a connection", self)
+
+    def release(self, entry, max_kept=None, max_idle=None):
         """Take an entry back: keep it, or close it if it is doomed or not to be kept any more."""
         with self._lock:
-            wanted = self._keeping and entry.generation == self._generation
-            if wanted and entry.doom is None:
+            self._max_idle = max_idle
+            reason = entry.doom or self._why_not_keep(entry, max_kept)
+            if reason is None:
                 entry.state = IDLE
                 self._idle.append(entry)
+                self._serve_waiters()
                 return
-        self.discard(entry, entry.doom or "closed by caller")
+        self.discard(entry, reason)
+
+    def _why_not_keep(self, entry, max_kept):
+        if entry.state != IN_USE or entry.generation != self._generation or not self._keeping:
+            return "closed by caller"
+        if max_kept is not None and len(self._idle) >= max_kept and not self._waiters:
+            return "surplus"
+        return None
 
     def discard(self, entry, reason):
         """Close an entry that is in use, and count it under its reason."""
+        # Closed first: a slot is not free before its connection is.
+        self._close(entry)
         self.forget(entry, reason)
+
+    def _close(self, entry):
+        if entry.raw is None:
+            return
         if entry.is_inherited():
             entry.driver.abandon(entry.raw)
         else:
             entry.driver.close(entry.raw)
 
     def forget(self, entry, reason):
-        """Count an entry as discarded that somebody else closes."""
+        """Free the slot of an entry that somebody else closes, or that was never opened."""
         with self._lock:
-            if entry.state == GONE:
-                return
-            entry.state = GONE
-            self._known.discard(weakref.ref(entry))
-            self._discarded[reason] += 1
+            self._count_discarded(entry, reason)
+            self._serve_waiters()
         logger.debug("%s: discarded a connection: %s", self, reason)
+
+    def _count_discarded(self, entry, reason):
+        if entry.state != GONE:
+            self._known.discard(weakref.ref(entry))
+            if entry.raw is not None:
+                self._discarded[reason] += 1
+            entry.state = GONE
 
     def drain(self):
         """Close all idle connections now, and those in use when they are released."""
@@ -156,6 +214,20 @@ class Pool(object):
             idle, self._idle = self._idle, []
         for entry in idle:
             self.discard(entry, "closed by caller")
+
+    def expire(self):
+        """Close what has been idle for ``max_idle``. Return the seconds until the next, or None."""
+        now = compat.monotonic()
+        with self._lock:
+            if self._max_idle is None:
+                return None
+            expired = [entry for entry in self._idle if now - entry.used_at >= self._max_idle]
+            self._idle = [entry for entry in self._idle if entry not in expired]
+            oldest = min([entry.used_at for entry in self._idle] or [None])
+            wait = None if oldest is None else oldest + self._max_idle - now
+        for entry in expired:
+            self.discard(entry, "idle")
+        return wait
 
     def keep(self, keeping):
         """Whether connections are kept from now on. If not, the idle ones are closed, and those in
@@ -178,64 +250,19 @@ class Pool(object):
     def stats(self):
         """Return the counts of this pool as plain data."""
         with self._lock:
-            self._count_lost()
+            self._look_for_lost()
             return {
                 "opened": self._opened,
                 "reused": self._reused,
                 "idle": len(self._idle),
                 "in_use": len(self._known) - len(self._idle),
+                "waiting": len(self._waiters),
+                "wait_seconds": self._wait_seconds,
                 "discarded": dict(self._discarded),
             }
 
-    def _count_lost(self):
+    def _look_for_lost(self):
         while self._lost:
             self._known.discard(self._lost.popleft())
             self._discarded["lost"] += 1
-
-
-class Pools(object):
-    """The pools of this process by key. A forked child begins with pools of its own."""
-
-    def __init__(self):
-        self._keeping = False
-        self._start_afresh()
-
-    def _start_afresh(self):
-        self._lock = threading.Lock()
-        self._by_key = {}
-        self._pid = os.getpid()
-
-    def find(self, key):
-        """Return the pool for a key, or None."""
-        self._leave_the_parent_its_own()
-        return self._by_key.get(key)
-
-    def find_or_add(self, key, alias):
-        pool = self.find(key)
-        if pool is None:
-            with self._lock:
-                pool = self._by_key.setdefault(key, Pool(self._keeping))
-        pool.aliases.add(alias)
-        return pool
-
-    def all(self):
-        self._leave_the_parent_its_own()
-        with self._lock:
-            return list(self._by_key.values())
-
-    def keep(self, keeping):
-        """Whether released connections are kept, in all pools, from now on."""
-        self._keeping = keeping
-        for pool in self.all():
-            pool.keep(keeping)
-
-    def _leave_the_parent_its_own(self):
-        # Without a lock: a child starts with one thread, and an inherited lock may be held for
-        # ever by a thread that only the parent has.
-        if self._pid == os.getpid():
-            return
-        inherited = self._by_key
-        self._start_afresh()
-        for key, parents in inherited.items():
-            self._by_key[key] = Pool(self._keeping)
-            self._by_key[key].inherit(parents)
+        self._serve_waiters()

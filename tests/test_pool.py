@@ -3,10 +3,16 @@
 from __future__ import absolute_import
 
 import gc
+import random
+import threading
+import time
 
 import pytest
+from support import wait_until
 
-from persistconn.pool import JITTER, Pool, Pools
+from persistconn.entry import JITTER
+from persistconn.pool import Exhausted, Pool
+from persistconn.pools import Pools
 
 
 class Raw(object):
@@ -39,30 +45,40 @@ def pool():
     return Pool()
 
 
+def opened(pool, driver, raw=None):
+    entry = pool.add()
+    entry.opened(raw or Raw(), driver)
+    return entry
+
+
 def fine(entry):
     return None
 
 
-def test_nothing_is_idle_at_first(pool):
-    assert pool.acquire(fine) is None
+def is_new(entry):
+    return entry.raw is None
+
+
+def test_at_first_there_is_only_a_slot_to_open_one_in(pool):
+    assert is_new(pool.acquire(fine))
 
 
 def test_what_was_released_is_acquired_again(pool, driver):
-    entry = pool.add(Raw(), driver)
+    entry = opened(pool, driver)
     pool.release(entry)
     assert pool.acquire(fine) is entry
-    assert pool.acquire(fine) is None
+    assert is_new(pool.acquire(fine))
 
 
 def test_the_last_released_is_the_first_acquired(pool, driver):
-    first, second = pool.add(Raw(), driver), pool.add(Raw(), driver)
+    first, second = opened(pool, driver), opened(pool, driver)
     pool.release(first)
     pool.release(second)
     assert pool.acquire(fine) is second
 
 
 def test_those_with_a_fault_are_discarded_under_it(pool, driver):
-    entries = [pool.add(Raw(), driver) for number in range(3)]
+    entries = [opened(pool, driver) for number in range(3)]
     for entry in entries:
         pool.release(entry)
     assert pool.acquire(lambda entry: None if entry is entries[0] else "dead") is entries[0]
@@ -71,7 +87,7 @@ def test_those_with_a_fault_are_discarded_under_it(pool, driver):
 
 
 def test_a_doomed_one_is_closed_when_released(pool, driver):
-    entry = pool.add(Raw(), driver)
+    entry = opened(pool, driver)
     entry.doom = "busy"
     pool.release(entry)
     assert driver.closed == [entry.raw]
@@ -79,7 +95,7 @@ def test_a_doomed_one_is_closed_when_released(pool, driver):
 
 
 def test_one_given_back_after_nothing_is_kept_any_more_is_closed_and_counted_once(pool, driver):
-    entry = pool.add(Raw(), driver)
+    entry = opened(pool, driver)
     pool.keep(False)
     pool.keep(True)
     pool.release(entry)
@@ -88,7 +104,7 @@ def test_one_given_back_after_nothing_is_kept_any_more_is_closed_and_counted_onc
 
 
 def test_drain_closes_the_idle_at_once_and_the_others_when_released(pool, driver):
-    idle, used = pool.add(Raw(), driver), pool.add(Raw(), driver)
+    idle, used = opened(pool, driver), opened(pool, driver)
     pool.release(idle)
     pool.drain()
     assert driver.closed == [idle.raw]
@@ -98,42 +114,42 @@ def test_drain_closes_the_idle_at_once_and_the_others_when_released(pool, driver
 
 def test_what_is_opened_after_a_drain_is_kept(pool, driver):
     pool.drain()
-    entry = pool.add(Raw(), driver)
+    entry = opened(pool, driver)
     pool.release(entry)
     assert pool.acquire(fine) is entry
 
 
 def test_a_pool_that_keeps_nothing_closes_what_is_released(pool, driver):
     pool.keep(False)
-    entry = pool.add(Raw(), driver)
+    entry = opened(pool, driver)
     pool.release(entry)
     assert driver.closed == [entry.raw]
 
 
 def test_the_counts(pool, driver):
-    first, second = pool.add(Raw(), driver), pool.add(Raw(), driver)
+    first, second = opened(pool, driver), opened(pool, driver)
     pool.release(first)
     pool.acquire(fine)
     pool.release(second)
     expected = {"opened": 2, "reused": 1, "idle": 1, "in_use": 1, "discarded": {}}
-    assert pool.stats() == expected
+    assert pool.stats() == dict(expected, waiting=0, wait_seconds=0)
 
 
 def test_one_found_dead_is_not_counted_as_reused(pool, driver):
-    pool.release(pool.add(Raw(), driver))
+    pool.release(opened(pool, driver))
     pool.acquire(lambda entry: "dead")
     assert pool.stats()["reused"] == 0
 
 
 def test_one_whose_owner_is_gone_is_not_in_use(pool, driver):
-    pool.add(Raw(), driver)
+    opened(pool, driver)
     gc.collect()
     stats = pool.stats()
     assert (stats["in_use"], stats["discarded"]) == (0, {"lost": 1})
 
 
 def test_connections_opened_together_do_not_grow_old_together(pool, driver):
-    entries = [pool.add(Raw(), driver) for number in range(100)]
+    entries = [opened(pool, driver) for number in range(100)]
     soonest = [e for e in entries if e.outlived(600, e.opened_at + 600 * (1 - JITTER / 2))]
     assert 0 < len(soonest) < 100
     assert all(entry.outlived(600, entry.opened_at + 600) for entry in entries)
@@ -141,14 +157,14 @@ def test_connections_opened_together_do_not_grow_old_together(pool, driver):
 
 
 def test_without_a_max_age_none_grows_old(pool, driver):
-    entry = pool.add(Raw(), driver)
+    entry = opened(pool, driver)
     assert not entry.outlived(None, entry.opened_at + 10**9)
 
 
 def test_an_entry_answers_for_its_connection_while_it_stands_in_for_it(pool, driver):
     raw = Raw()
     raw.server_version = 15
-    assert pool.add(raw, driver).server_version == 15
+    assert opened(pool, driver, raw).server_version == 15
 
 
 def test_pools_are_found_by_key():
@@ -161,5 +177,216 @@ def test_pools_are_found_by_key():
 
 def test_a_pool_shows_its_state(pool, driver):
     pool.aliases.add("default")
-    pool.release(pool.add(Raw(), driver))
-    assert repr(pool) == "<Pool of default: 0 in use, 1 idle>"
+    pool.release(opened(pool, driver))
+    assert repr(pool) == "<Pool of default: 0 in use, 1 idle, 0 waiting>"
+
+
+# Bounds.
+
+
+def exhausted(pool, timeout=0):
+    with pytest.raises(Exhausted):
+        pool.acquire(fine, 1, timeout)
+
+
+def test_no_more_than_max_conns_are_given_out(pool):
+    held = pool.acquire(fine, 1, 0)
+    exhausted(pool)
+    assert is_new(held)
+
+
+def test_one_that_was_never_opened_frees_its_slot_when_forgotten(pool):
+    pool.forget(pool.acquire(fine, 1, 0), "error")
+    assert is_new(pool.acquire(fine, 1, 0))
+
+
+def test_so_does_one_that_is_merely_dropped(pool):
+    pool.acquire(fine, 1, 0)
+    gc.collect()
+    assert is_new(pool.acquire(fine, 1, 0))
+
+
+def test_so_does_one_that_is_discarded(pool, driver):
+    entry = opened(pool, driver)
+    exhausted(pool)
+    pool.discard(entry, "dead")
+    assert is_new(pool.acquire(fine, 1, 0))
+
+
+def test_one_with_a_fault_leaves_its_slot_to_who_found_it(pool, driver):
+    pool.release(opened(pool, driver))
+    held = pool.acquire(lambda entry: "dead", 1, 0)
+    assert is_new(held)
+    exhausted(pool)
+
+
+def test_a_surplus_is_closed_when_given_back(pool, driver):
+    kept, surplus = opened(pool, driver), opened(pool, driver)
+    pool.release(kept, max_kept=1)
+    pool.release(surplus, max_kept=1)
+    assert driver.closed == [surplus.raw]
+    assert pool.stats()["discarded"] == {"surplus": 1}
+
+
+def test_what_is_idle_too_long_is_closed_and_the_next_is_waited_for(pool, driver, clock):
+    first = opened(pool, driver)
+    pool.release(first, max_idle=10)
+    clock.forward(6)
+    second = opened(pool, driver)
+    pool.release(second, max_idle=10)
+    clock.forward(5)
+    assert 4 < pool.expire() <= 5
+    assert driver.closed == [first.raw]
+    assert pool.stats()["discarded"] == {"idle": 1}
+
+
+def waiting(pool, number):
+    return wait_until(lambda: pool.stats()["waiting"] == number)
+
+
+def acquire_in_thread(pool, got, name, timeout=10):
+    def run():
+        got.append((name, pool.acquire(fine, 1, timeout)))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+def test_who_waits_is_served_in_the_order_of_arrival(pool, driver):
+    entry, got, threads = opened(pool, driver), [], []
+    for name in range(4):
+        threads.append(acquire_in_thread(pool, got, name))
+        assert waiting(pool, name + 1)
+    for name in range(4):
+        pool.release(entry)
+        assert wait_until(lambda served=name + 1: len(got) == served)
+    for thread in threads:
+        thread.join()
+    assert [name for name, _ in got] == [0, 1, 2, 3]
+    assert set(given for _, given in got) == set([entry])
+
+
+def test_who_comes_later_does_not_overtake_who_waits(pool, driver):
+    entry, got = opened(pool, driver), []
+    thread = acquire_in_thread(pool, got, "waiting")
+    assert waiting(pool, 1)
+    exhausted(pool)
+    pool.release(entry)
+    thread.join()
+    exhausted(pool)
+
+
+def test_a_freed_slot_is_given_to_who_waits(pool, driver):
+    entry, got = opened(pool, driver), []
+    thread = acquire_in_thread(pool, got, "waiting")
+    assert waiting(pool, 1)
+    pool.discard(entry, "dead")
+    thread.join()
+    assert is_new(got[0][1])
+
+
+def test_so_is_the_slot_of_one_that_everybody_lost(pool, driver):
+    entry, got = opened(pool, driver), []
+    thread = acquire_in_thread(pool, got, "waiting")
+    assert waiting(pool, 1)
+    del entry
+    gc.collect()
+    thread.join()
+    assert is_new(got[0][1])
+
+
+def test_a_wait_ends_in_time_and_says_how_long_it_was(pool, driver):
+    held = opened(pool, driver)
+    with pytest.raises(Exhausted) as error:
+        pool.acquire(fine, 1, 0.05)
+    assert error.value.args[0] >= 0.05
+    assert pool.stats()["wait_seconds"] >= 0.05
+    assert pool.stats()["waiting"] == 0
+    pool.release(held)
+
+
+def test_a_wait_that_is_interrupted_leaves_no_waiter_and_no_slot(pool, driver, monkeypatch):
+    # A stand-in for Ctrl-C, which comes to the main thread when it likes.
+    def interrupted(waiter, began, timeout):
+        raise KeyboardInterrupt
+
+    held = opened(pool, driver)
+    monkeypatch.setattr(pool, "_wait_for", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pool.acquire(fine, 1, 10)
+    monkeypatch.undo()
+    assert pool.stats()["waiting"] == 0
+    pool.release(held)
+    assert pool.acquire(fine, 1, 0) is held
+
+
+def test_one_that_was_given_to_an_interrupted_waiter_goes_to_the_next(pool, driver, monkeypatch):
+    def served_then_interrupted(waiter, began, timeout):
+        pool.release(held)
+        raise KeyboardInterrupt
+
+    held = opened(pool, driver)
+    monkeypatch.setattr(pool, "_wait_for", served_then_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pool.acquire(fine, 1, 10)
+    monkeypatch.undo()
+    assert pool.acquire(fine, 1, 0) is held
+
+
+BOUND, STEPS, WORKERS = 4, 12000, 12
+
+
+def test_the_invariants_hold_at_every_step_of_a_random_life(pool, driver):
+    """Workers acquire, give back, fail to connect, time out, drop and discard, as chance has it."""
+    seed = random.randrange(10**6)
+    steps, broken, held, lock = iter(range(STEPS)), [], set(), threading.Lock()
+
+    def check(entry, chance):
+        with lock:
+            if entry in held:
+                broken.append("one connection was given to two")
+            held.add(entry)
+            if len(held) > BOUND:
+                broken.append("%d given out" % len(held))
+        if chance.random() < 0.2:
+            time.sleep(0)
+        with lock:
+            held.discard(entry)
+
+    def work(number):
+        chance = random.Random(seed + number)
+        for _step in steps:
+            fault = (lambda entry: "dead") if chance.random() < 0.1 else fine
+            try:
+                entry = pool.acquire(fault, BOUND, chance.choice([0, 0.001, 5]))
+            except Exhausted:
+                continue
+            check(entry, chance)
+            if is_new(entry) and chance.random() < 0.9:
+                entry.opened(Raw(), driver)
+            what = chance.random()
+            if is_new(entry) or what < 0.05:
+                pool.forget(entry, "error")
+            elif what < 0.1:
+                pool.discard(entry, "busy")
+            elif what > 0.95:
+                entry = None  # lost
+            else:
+                pool.release(entry, max_kept=chance.choice([None, 2]))
+            entry = None
+            now = pool.stats()
+            if now["in_use"] + now["idle"] > BOUND:
+                broken.append("more than the bound are known: %r" % now)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(WORKERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not broken, "seed %d: %s" % (seed, broken[:3])
+    gc.collect()
+    assert next(steps, None) is None
+    stats = pool.stats()
+    assert (stats["in_use"], stats["waiting"]) == (0, 0), "seed %d" % seed
+    assert len([pool.acquire(fine, BOUND, 0) for _slot in range(BOUND)]) == BOUND

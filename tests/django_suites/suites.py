@@ -32,6 +32,9 @@ ONLY_STOCK = {}
 #: Labels that cannot even be imported, by Django.
 BROKEN_LABELS = {"1.5": ["utils"]}
 
+#: What is kept of the results of stock.
+KEPT = ["versions", "run", "failures", "errors"]
+
 #: Where Django 1.4 to 1.10 let a LiveServerTestCase listen; 8081 alone can be taken.
 LIVE_SERVER = "localhost:18081-18180"
 
@@ -47,6 +50,12 @@ def requirements(django, python, psycopg3):
         pinned = "mock==3.0.5 jinja2==2.11.3 PyYAML==5.4.1 markupsafe==1.1.1 docutils==0.18.1"
         return wanted + ["pytz"] + pinned.split()
     return wanted + ["asgiref>=3.3.2", "jinja2", "PyYAML", "pytz", "sqlparse", "tblib", "tzdata"]
+
+
+def postgres_bin():
+    """The PostgreSQL that old Djangos get on with, where Debian has installed it, or None."""
+    chosen = os.environ.get("PERSISTCONN_PG_BIN", "/usr/lib/postgresql/15/bin")
+    return chosen if os.path.exists(os.path.join(chosen, "initdb")) else None
 
 
 def version(name):

@@ -1,0 +1,64 @@
+"""One physical connection with what must be known of it: HikariCP's pool entry."""
+
+from __future__ import absolute_import
+
+import os
+import random
+
+from persistconn import compat
+
+#: Connections opened together live up to this share shorter, so that they do not expire together.
+JITTER = 0.05
+
+
+#: The states of an entry. One that is gone is not on the pool's account any more.
+CONNECTING, IN_USE, IDLE, GONE = "connecting", "in use", "idle", "gone"
+
+
+class Entry(object):
+    """One physical connection, and one slot of its pool from before it is opened.
+
+    While a wrapper closes, the entry stands in for the raw connection, which stays open: its
+    ``close()`` does nothing, and what else a backend's own close() asks goes to the connection.
+    """
+
+    __slots__ = (
+        "raw driver pool pid state generation opened_at jitter used_at poll flags suspect doom"
+        " carried __weakref__"
+    ).split()
+
+    def __init__(self, pool, generation):
+        self.raw = None
+        self.pool = pool
+        self.pid = os.getpid()
+        self.state = CONNECTING
+        self.generation = generation
+        self.doom = None  # the reason why it is not to be kept
+
+    def opened(self, raw, driver):
+        self.raw = raw
+        self.driver = driver
+        self.opened_at = self.used_at = compat.monotonic()
+        self.jitter = 1 - JITTER * random.random()
+        self.poll = _poll_of(driver.fileno(raw))
+        self.flags = driver.flags(raw)
+        self.suspect = False  # it must answer SELECT 1 before it is handed out again
+        self.carried = {}  # what Django noted on the wrapper when it opened the connection
+        self.pool.count_opened(self)
+
+    def __getattr__(self, name):
+        return getattr(self.raw, name)
+
+    def close(self):
+        pass
+
+    def outlived(self, max_age, now):
+        return max_age is not None and now - self.opened_at >= max_age * self.jitter
+
+    def is_inherited(self):
+        """Whether it belongs to the process that this one was forked from."""
+        return self.pid != os.getpid()
+
+
+def _poll_of(fd):
+    return compat.poller(fd) if fd is not None else list

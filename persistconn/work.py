@@ -1,0 +1,90 @@
+"""Which wrappers the running thread has open: what the end of its work has to see to.
+
+Django's own registry holds the same, except for wrappers that are in no settings; but asking it
+costs more than all the rest of a checkin. It is asked once a thread, for what was opened before
+we came, and again whenever we were switched on.
+"""
+
+from __future__ import absolute_import
+
+import atexit
+import threading
+import weakref
+
+from persistconn import compat
+from persistconn.django_versions import dialect
+
+
+class Work(threading.local):
+    """The unit of work of one thread."""
+
+    turns = 0  # shared by all threads: how often persistconn was switched on
+    abandon = None  # shared, too: what is called with wrappers whose thread ended without us
+
+    def __init__(self):
+        self.turn = None
+        self.outer = None
+        # Weak references, as a wrapper that is thrown away must take its connection along.
+        self.wrappers = {}
+        self.witness = Witness(self.wrappers, self.abandon)
+
+    def add(self, wrapper):
+        self.wrappers[id(wrapper)] = weakref.ref(wrapper)
+
+    def take_wrappers(self, take_over):
+        """Return the wrappers to end, and begin anew."""
+        if self.turn != self.turns or dialect.blocks_outlive_connections:
+            self.turn = self.turns
+            for wrapper in dialect.initialised():
+                take_over(wrapper)
+                self.add(wrapper)
+        taken = _alive(self.wrappers)
+        self.wrappers.clear()
+        return taken
+
+    def request_begins(self):
+        self.outer = set(self.wrappers)
+
+    def leave_forgotten_blocks(self):
+        """Leave the atomic() blocks that began in this request, and that its view did not leave.
+
+        One that was open when the request began, a TestCase's, is not forgotten.
+        """
+        outer, self.outer = self.outer, None
+        if outer is None:
+            return
+        for wrapper in _alive(self.wrappers):
+            if id(wrapper) not in outer and dialect.is_in_a_block(wrapper):
+                dialect.leave_blocks(wrapper)
+
+
+class Witness(object):
+    """Dies with its thread.
+
+    The wrappers of the thread live on in reference cycles until the garbage collector comes, and
+    their connections, transactions and slots with them. A destructor must do nothing but queue,
+    as whoever is interrupted by it may hold any lock; so it starts a thread that does the rest.
+    """
+
+    exiting = False
+
+    def __init__(self, wrappers, abandon):
+        self._ident = compat.get_ident()
+        self._wrappers = wrappers
+        self._abandon = abandon
+        self._start = compat.start_new_thread
+
+    def __del__(self):
+        left = [ref() for ref in self._wrappers.values()]
+        if left and not self.exiting:
+            self._start(self._abandon, (left, self._ident))
+
+
+@atexit.register
+def _exit():
+    # Then everything is closed by the exit itself, and no thread can be started any more.
+    Witness.exiting = True
+
+
+def _alive(wrappers):
+    return [wrapper for wrapper in [ref() for ref in wrappers.values()] if wrapper is not None]
