@@ -42,7 +42,7 @@ LIVE_SERVER = "localhost:18081-18180"
 def requirements(django, python, psycopg3):
     """What pip is asked for, besides Django."""
     since = version(django)
-    wanted = ["psycopg[binary]" if psycopg3 else "psycopg2-binary"]
+    wanted = ["psycopg[binary,pool]" if psycopg3 else "psycopg2-binary"]
     if not psycopg3 and since < (3, 1):
         # Django before 3.1 compares time zones in a way that psycopg2 2.9 breaks.
         wanted = ["psycopg2-binary<2.9"]

@@ -1,0 +1,310 @@
+"""How many connections there are: MAX_CONNS, TIMEOUT, MAX_KEPT, MAX_IDLE, and ended threads."""
+
+from __future__ import absolute_import
+
+import gc
+import threading
+import time
+
+import pytest
+import support
+from django.db import connection, connections
+from support import backends, end_of_work, in_child, in_thread, pid, settings_as, wait_until
+
+import persistconn
+
+
+def unit_of_work(alias="default"):
+    try:
+        return pid(alias)
+    finally:
+        end_of_work()
+
+
+def stats():
+    return persistconn.stats()["default"]
+
+
+@pytest.fixture
+def no_collector():
+    """What must not wait for the garbage collector."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.fixture
+def busy():
+    """A thread that has a connection until told to give it back."""
+    stop, started = threading.Event(), threading.Event()
+
+    def work():
+        pid()
+        started.set()
+        stop.wait()
+        end_of_work()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    started.wait()
+    yield stop
+    stop.set()
+    thread.join()
+
+
+def test_a_thousand_threads_share_eight_connections():
+    answered, most, done = [], [0], threading.Event()
+
+    def watch():
+        while not done.is_set():
+            most[0] = max(most[0], len(backends()))
+
+    watching = threading.Thread(target=watch)
+    with settings_as(PERSISTCONN_MAX_CONNS=8, PERSISTCONN_TIMEOUT=60):
+        watching.start()
+        threads = [
+            threading.Thread(target=lambda: answered.append(unit_of_work())) for _ in range(1000)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        done.set()
+        watching.join()
+    assert len(answered) == 1000
+    assert len(set(answered)) <= 8
+    assert most[0] <= 8
+
+
+def test_a_wait_that_ends_says_everything_about_it(busy):
+    from persistconn.errors import PoolTimeout
+
+    with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=0.1):
+        with pytest.raises(PoolTimeout) as error:
+            pid()
+    expected = (
+        "No connection to database 'default' (persistconn_test) became free in 0.1",
+        " seconds: of MAX_CONNS 1 there are 1 in use and 0 idle, and 0 others wait.",
+    )
+    assert str(error.value).startswith(expected[0])
+    assert str(error.value).endswith(expected[1])
+
+
+def test_it_is_caught_as_a_database_error(busy):
+    from django.db import utils
+
+    with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=0):
+        with pytest.raises(getattr(utils, "OperationalError", utils.DatabaseError)):
+            pid()
+
+
+def test_after_it_the_same_thread_is_served_again(busy):
+    with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=0):
+        with pytest.raises(support.database_errors()):
+            pid()
+        busy.set()
+        assert wait_until(lambda: stats()["idle"] == 1)
+        assert unit_of_work() in backends()
+
+
+def test_who_waits_gets_what_is_given_back(busy):
+    pids = []
+    with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=10):
+        thread = threading.Thread(target=lambda: pids.append(unit_of_work()))
+        thread.start()
+        assert wait_until(lambda: stats()["waiting"] == 1)
+        busy.set()
+        thread.join()
+    assert pids == backends()
+    assert stats()["wait_seconds"] > 0
+
+
+def test_two_aliases_of_one_database_cannot_deadlock():
+    from persistconn.errors import PoolTimeout
+
+    name = {"NAME": support.DATABASE}
+    with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=0.1):
+        with support.database_as("other", **name):
+            pid()
+            with pytest.raises(PoolTimeout):
+                pid("other")
+            end_of_work()
+
+
+def test_one_database_can_have_a_bound_of_its_own():
+    with support.database_as("other", PERSISTCONN={"MAX_CONNS": 1, "TIMEOUT": 0}):
+        pid("default"), pid("other")
+        assert in_thread(unit_of_work)
+        with pytest.raises(support.database_errors()):
+            in_thread(lambda: unit_of_work("other"))
+        end_of_work()
+
+
+def test_close_frees_the_slot():
+    with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=0):
+        pid()
+        connection.close()
+        assert in_thread(unit_of_work)
+
+
+def test_an_error_while_connecting_frees_the_slot():
+    with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=0):
+        with support.database_as(NAME="no_such_database"):
+            for _turn in range(3):
+                with pytest.raises(support.database_errors()) as error:
+                    pid()
+                assert "no_such_database" in str(error.value)
+        assert unit_of_work()
+
+
+def test_a_dead_connection_frees_its_slot_for_who_found_it():
+    with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=0):
+        unit_of_work()
+        support.kill_backends()
+        assert unit_of_work() in backends()
+
+
+def test_a_loss_in_use_frees_the_slot():
+    with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=0):
+        pid()
+        support.kill_backends()
+        end_of_work()
+        assert in_thread(unit_of_work)
+
+
+def test_a_surplus_is_closed_when_given_back(busy):
+    with settings_as(PERSISTCONN_MAX_KEPT=1):
+        kept = unit_of_work()
+        busy.set()
+        assert wait_until(lambda: backends() == [kept])
+        assert wait_until(lambda: stats()["discarded"].get("surplus"))
+
+
+def test_max_kept_0_keeps_none():
+    with settings_as(PERSISTCONN_MAX_KEPT=0):
+        unit_of_work()
+        assert wait_until(lambda: backends() == [])
+
+
+def housekeepers():
+    return [t for t in threading.enumerate() if t.name == "persistconn housekeeper"]
+
+
+def test_what_is_idle_too_long_is_closed_without_traffic():
+    with settings_as(PERSISTCONN_MAX_IDLE=0.2):
+        unit_of_work()
+        assert len(backends()) == 1
+        assert wait_until(lambda: backends() == [])
+        assert stats()["discarded"]["idle"]
+    assert wait_until(lambda: housekeepers() == [])
+
+
+def test_what_was_idle_too_long_is_not_used_either(clock):
+    with settings_as(PERSISTCONN_MAX_IDLE=50):
+        before = unit_of_work()
+        clock.forward(51)
+        assert unit_of_work() != before
+    persistconn.drain()
+    support.in_thread(unit_of_work)
+    persistconn.drain()
+
+
+def test_its_thread_runs_only_when_it_is_set():
+    unit_of_work()
+    assert housekeepers() == []
+
+
+def test_its_thread_starts_again_after_a_fork():
+    with settings_as(PERSISTCONN_MAX_IDLE=0.2):
+        unit_of_work()
+
+        def work():
+            mine = unit_of_work()
+            assert wait_until(lambda: mine not in backends())
+
+        assert in_child(work) == 0
+        assert wait_until(lambda: backends() == [])
+    assert wait_until(lambda: housekeepers() == [])
+
+
+def test_a_thread_that_ends_without_giving_back_loses_its_connection_within_a_second(no_collector):
+    with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=2):
+        for _turn in range(3):
+            start = time.time()
+            in_thread(pid)
+            assert wait_until(lambda: backends() == [], seconds=1)
+            assert time.time() - start < 1
+        assert unit_of_work()
+
+
+def test_its_open_transaction_ends_with_it(no_collector, rows):
+    in_thread(lambda: connection.cursor().execute("BEGIN; INSERT INTO item VALUES ('lost')"))
+    assert wait_until(lambda: backends() == [], seconds=1)
+    assert rows() == []
+
+
+def test_a_waiting_thread_gets_its_slot(no_collector):
+    ended, pids = threading.Event(), []
+
+    def ends_without_giving_back():
+        pid()
+        ended.wait()
+
+    with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=5):
+        first = threading.Thread(target=ends_without_giving_back)
+        first.start()
+        assert wait_until(lambda: len(backends()) == 1)
+        second = threading.Thread(target=lambda: pids.append(unit_of_work()))
+        second.start()
+        assert wait_until(lambda: stats()["waiting"] == 1)
+        ended.set()
+        first.join()
+        second.join()
+    assert len(pids) == 1
+
+
+@pytest.mark.skipif(not hasattr(connection, "allow_thread_sharing"), reason="it came with 1.4")
+def test_a_connection_that_is_shared_outlives_the_thread_that_used_it_first():
+    wrapper = connections["default"]
+    share(wrapper, True)
+    try:
+        before = in_thread(lambda: use(wrapper))
+        time.sleep(0.1)
+        assert use(wrapper) == before
+    finally:
+        wrapper.close()
+        share(wrapper, False)
+
+
+def share(wrapper, on):
+    if hasattr(wrapper, "inc_thread_sharing"):
+        wrapper.inc_thread_sharing() if on else wrapper.dec_thread_sharing()
+    else:
+        wrapper.allow_thread_sharing = on
+
+
+def use(wrapper):
+    cursor = wrapper.cursor()
+    cursor.execute("SELECT pg_backend_pid()")
+    return cursor.fetchone()[0]
+
+
+def test_a_bound_is_no_concern_of_sqlite(tmpdir):
+    from test_aside import sqlite
+
+    with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=0):
+        first, second = sqlite(str(tmpdir.join("one"))), sqlite(str(tmpdir.join("one")))
+        first.cursor(), second.cursor()
+        first.close(), second.close()
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("MAX_CONNS", 0), ("MAX_CONNS", 1.5), ("TIMEOUT", None), ("MAX_KEPT", -1), ("MAX_IDLE", 0)],
+)
+def test_a_bad_bound_is_named(name, value):
+    from persistconn import conf
+
+    with settings_as(**{"PERSISTCONN_" + name: value}):
+        (problem,) = conf.problems()
+    assert problem.message.startswith("PERSISTCONN_%s is %r; allowed: a " % (name, value))
