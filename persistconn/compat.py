@@ -2,6 +2,7 @@
 
 from __future__ import absolute_import
 
+import os
 import select
 import sys
 import time
@@ -11,7 +12,39 @@ try:
 except ImportError:  # Python 2
     from thread import get_ident, start_new_thread
 
-__all__ = ["get_ident", "monotonic", "poller", "reraise", "start_new_thread"]
+__all__ = [
+    "after_fork_in_child",
+    "get_ident",
+    "getpid",
+    "monotonic",
+    "poller",
+    "reraise",
+    "start_new_thread",
+]
+
+if hasattr(os, "register_at_fork"):
+    _pid = os.getpid()
+
+    def getpid():
+        """The process id, without a system call."""
+        return _pid
+
+    def after_fork_in_child(function):
+        """Have a function called in each child at once. Returns it, to serve as a decorator."""
+        os.register_at_fork(after_in_child=function)
+        return function
+
+    @after_fork_in_child
+    def _note_pid():
+        global _pid
+        _pid = os.getpid()
+
+else:  # before Python 3.7
+    getpid = os.getpid
+
+    def after_fork_in_child(function):
+        return function
+
 
 # Python 2 has only the wall clock: a clock set back makes a connection look younger.
 monotonic = getattr(time, "monotonic", time.time)

@@ -98,21 +98,30 @@ class Driver(object):
         except Exception as error:
             logger.debug("closing a connection failed: %s", error)
 
-    def abandon(self, raw):
-        """Let go of a connection that belongs to the process this one was forked from.
+    def detach(self, raw):
+        """Let nothing more reach the server. Returns False where that cannot be done.
 
-        Its descriptor is pointed at /dev/null first (as Rails does it), so that neither this close
-        nor any other can reach the other process's session. Without a descriptor it is only kept
-        from the garbage collector, whose close would.
+        The descriptor is pointed at /dev/null (as Rails does it), and stays open: nobody else can
+        get its number, and the server's end of the line is closed when the last process has done so.
         """
         fd = self.fileno(raw)
         if fd is None:
-            _abandoned.append(raw)
-            return
+            return False
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, fd)
         os.close(null)
-        self.close(raw)
+        return True
+
+    def abandon(self, raw):
+        """Let go of a connection that belongs to the process this one was forked from.
+
+        No close, of whomever, may reach the other process's session. One that cannot be detached is
+        kept from the garbage collector, whose close would.
+        """
+        if self.detach(raw):
+            self.close(raw)
+        else:
+            _abandoned.append(raw)
 
 
 _abandoned = []

@@ -2,7 +2,6 @@
 
 from __future__ import absolute_import
 
-import os
 import random
 
 from persistconn import compat
@@ -30,7 +29,7 @@ class Entry(object):
     def __init__(self, pool, generation):
         self.raw = None
         self.pool = pool
-        self.pid = os.getpid()
+        self.pid = compat.getpid()
         self.state = CONNECTING
         self.generation = generation
         self.doom = None  # the reason why it is not to be kept
@@ -57,7 +56,7 @@ class Entry(object):
 
     def is_inherited(self):
         """Whether it belongs to the process that this one was forked from."""
-        return self.pid != os.getpid()
+        return self.pid != compat.getpid()
 
 
 def _poll_of(fd):

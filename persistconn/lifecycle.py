@@ -23,6 +23,7 @@ from persistconn.pools import Housekeeper, Pools
 from persistconn.work import Work
 
 pools = Pools()
+compat.after_fork_in_child(pools.leave_the_parent_its_own)
 housekeeper = Housekeeper(pools)
 
 #: The classes of wrappers whose driver is none that we keep connections of.

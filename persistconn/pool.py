@@ -240,11 +240,20 @@ class Pool(object):
                     self.forget(entry, "closed by caller")
 
     def inherit(self, parents):
-        """Let go of what lay idle in the pool of the process that this one was forked from."""
+        """Let go of the connections of the process that this one was forked from.
+
+        Those in use are only detached: a thread that this process does not have may have had their
+        locks. Whoever holds one here finds out what it is.
+        """
         self.aliases = parents.aliases
-        for entry in parents._idle:
-            entry.driver.abandon(entry.raw)
-            self._discarded["fork"] += 1
+        for entry in [ref() for ref in parents._known]:
+            if entry is None or entry.raw is None:
+                continue
+            if entry.state == IDLE:
+                entry.driver.abandon(entry.raw)
+                self._discarded["fork"] += 1
+            else:
+                entry.driver.detach(entry.raw)
         parents._idle = []
 
     def stats(self):

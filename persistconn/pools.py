@@ -2,9 +2,9 @@
 
 from __future__ import absolute_import
 
-import os
 import threading
 
+from persistconn import compat
 from persistconn.pool import Pool
 
 
@@ -18,11 +18,11 @@ class Pools(object):
     def _start_afresh(self):
         self._lock = threading.Lock()
         self._by_key = {}
-        self._pid = os.getpid()
+        self._pid = compat.getpid()
 
     def find(self, key):
         """Return the pool for a key, or None."""
-        self._leave_the_parent_its_own()
+        self.leave_the_parent_its_own()
         return self._by_key.get(key)
 
     def find_or_add(self, key, alias):
@@ -34,7 +34,7 @@ class Pools(object):
         return pool
 
     def all(self):
-        self._leave_the_parent_its_own()
+        self.leave_the_parent_its_own()
         with self._lock:
             return list(self._by_key.values())
 
@@ -44,10 +44,11 @@ class Pools(object):
         for pool in self.all():
             pool.keep(keeping)
 
-    def _leave_the_parent_its_own(self):
+    def leave_the_parent_its_own(self):
+        """Begin anew if this is a forked child. Called at each fork, or else at each use."""
         # Without a lock: a child starts with one thread, and an inherited lock may be held for
         # ever by a thread that only the parent has.
-        if self._pid == os.getpid():
+        if self._pid == compat.getpid():
             return
         inherited = self._by_key
         self._start_afresh()
@@ -70,14 +71,14 @@ class Housekeeper(object):
         self._start_afresh()
 
     def _start_afresh(self):
-        self._pid = os.getpid()
+        self._pid = compat.getpid()
         self._lock = threading.Lock()
         self._wanted = threading.Event()
         self._running = False
 
     def wanted(self):
         """Some connection is idle that must not be so for ever."""
-        if self._pid != os.getpid():
+        if self._pid != compat.getpid():
             # A forked child has no such thread, and perhaps a lock that nobody will release.
             self._start_afresh()
         with self._lock:

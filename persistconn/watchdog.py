@@ -8,7 +8,6 @@ down from another thread, and the driver, whatever it waits for, sees the end of
 from __future__ import absolute_import
 
 import atexit
-import os
 import socket
 import threading
 
@@ -49,7 +48,7 @@ class Watchdog(object):
     """One thread for all limits of the process, started with the first."""
 
     def __init__(self):
-        self._pid = os.getpid()
+        self._pid = compat.getpid()
         self._lock = threading.Lock()
         self._limits = set()
         self._wanted = threading.Event()
@@ -57,7 +56,7 @@ class Watchdog(object):
         self._thread = None
 
     def watch(self, limit):
-        if self._pid != os.getpid():
+        if self._pid != compat.getpid():
             # A forked child has neither the thread nor any use for the parent's limits.
             self.__init__()
         with self._lock:
@@ -72,7 +71,7 @@ class Watchdog(object):
 
     def end(self):
         """End the thread; at the exit of Python 2 it would find its modules gone."""
-        if self._thread is not None and self._pid == os.getpid():
+        if self._thread is not None and self._pid == compat.getpid():
             self._ended.set()
             self._wanted.set()
             self._thread.join()

@@ -120,6 +120,23 @@ def test_a_child_does_not_use_a_connection_that_its_parent_has_in_use():
     end_of_work()
 
 
+@pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="Python has it since 3.7")
+def test_a_child_that_never_asks_does_not_keep_its_parents_sockets_open():
+    unit_of_work(), pid()
+    ours = len(sockets())
+
+    def work():
+        assert len(sockets()) == ours - 1
+
+    assert in_child(work) == 0
+    end_of_work()
+
+
+def sockets():
+    links = [os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd")]
+    return [link for link in links if os.path.lexists(link) and "socket" in os.readlink(link)]
+
+
 @pytest.mark.skipif(support.BEFORE_1_6, reason="atomic() came with 1.6")
 def test_a_child_is_not_in_its_parents_transaction(rows):
     from django.db import transaction
