@@ -59,28 +59,56 @@ SETTINGS = {
 }
 
 
-def max_age(database):
-    """Return the seconds a connection may live; None: no limit; 0: persistconn is off.
+NAMES = tuple(sorted(SETTINGS))
+LABELS = tuple(PREFIX + name for name in NAMES)
+UNSET = object()
+
+#: All settings of one database, under their names in lower case.
+Values = namedtuple("Values", [name.lower() for name in NAMES])
+
+# What was read, by the id of a settings_dict: what it was read from, the values, the settings_dict.
+_read = {}
+
+
+def of(database):
+    """Return the Values of a database, given by its settings_dict, as they are now.
+
+    Raises ImproperlyConfigured, which names the setting, its value and what is allowed.
+    """
+    holder = object.__getattribute__(settings, "_wrapped")
+    own = database.get(PER_DATABASE)
+    get = vars(holder).get
+    ours = [get(label, UNSET) for label in LABELS]
+    sources = (holder, own, database.get("CONN_MAX_AGE", 0), ours)
+    known = _read.get(id(database))
+    if known is not None and known[0] == sources:
+        return known[1]
+    values = Values(*[_get(database, name) for name in NAMES])
+    values = values._replace(max_age=_max_age(database, values.max_age))
+    if len(_read) > 1000:
+        _read.clear()
+    # The dict is kept, so that its id stays its own.
+    _read[id(database)] = (sources[:1] + (own and dict(own),) + sources[2:], values, database)
+    return values
+
+
+def _get(database, name):
+    own = database.get(PER_DATABASE)
+    if own and name in own:
+        return _valid(name, own[name], "%s[%r]" % (PER_DATABASE, name))
+    return _valid(name, getattr(settings, PREFIX + name, SETTINGS[name].default), PREFIX + name)
+
+
+def _max_age(database, ours):
+    """Seconds a connection may live; None: no limit; 0: persistconn is off.
 
     A database's own word goes first: ours, then Django's CONN_MAX_AGE where it is not 0.
     ``PERSISTCONN_MAX_AGE = 0`` goes before CONN_MAX_AGE, as it is the switch for all of them.
     """
     for_django = database.get("CONN_MAX_AGE", 0)
-    if for_django != 0 and "MAX_AGE" not in (database.get(PER_DATABASE) or ()):
-        if getattr(settings, PREFIX + "MAX_AGE", None) != 0:
-            return _valid("MAX_AGE", for_django, "CONN_MAX_AGE")
-    return get(database, "MAX_AGE")
-
-
-def get(database, name):
-    """Return one setting as it is now for a database, given by its settings_dict.
-
-    Raises ImproperlyConfigured, which names the setting, its value and what is allowed.
-    """
-    own = database.get(PER_DATABASE)
-    if own and name in own:
-        return _valid(name, own[name], "%s[%r]" % (PER_DATABASE, name))
-    return _valid(name, getattr(settings, PREFIX + name, SETTINGS[name].default), PREFIX + name)
+    if for_django == 0 or "MAX_AGE" in (database.get(PER_DATABASE) or ()) or ours == 0:
+        return ours
+    return _valid("MAX_AGE", for_django, "CONN_MAX_AGE")
 
 
 def _valid(name, value, label):

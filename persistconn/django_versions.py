@@ -6,7 +6,9 @@ Django's objects behind ``connections[alias]``; the driver's own connection is c
 
 from __future__ import absolute_import
 
+import operator
 import sys
+import time
 
 from django import VERSION
 from django.conf import settings
@@ -25,6 +27,9 @@ APPS_ARE_MERELY_IMPORTED = VERSION < (1, 7)
 APP_CONFIG_MUST_BE_NAMED = VERSION < (3, 2)
 
 
+_connected_to = operator.itemgetter("NAME", "HOST", "PORT", "USER", "TIME_ZONE")
+
+
 class Django18(object):
     """1.8 and later."""
 
@@ -34,21 +39,21 @@ class Django18(object):
     end_of_work_signals = ("request_started", "request_finished")
     #: Whether a wrapper without a connection can be in a block that somebody forgot to leave.
     blocks_outlive_connections = False
+    #: The clock that Django's own CONN_MAX_AGE goes by.
+    clock = staticmethod(compat.monotonic if VERSION >= (3, 0) else time.time)
 
     def identity(self, wrapper):
         """What a connection opened by this wrapper now would be connected to, and set up as."""
         database = wrapper.settings_dict
+        # Not through the lazy object, which costs as much as all the rest.
+        project = object.__getattribute__(settings, "_wrapped")
         return (
             wrapper.__class__,
-            database["NAME"],
-            database["HOST"],
-            database["PORT"],
-            database["USER"],
+            _connected_to(database),
             repr(database["OPTIONS"]),
             database.get("AUTOCOMMIT"),
-            database.get("TIME_ZONE"),
-            settings.TIME_ZONE,
-            getattr(settings, "USE_TZ", False),
+            project.TIME_ZONE,
+            getattr(project, "USE_TZ", False),
         )
 
     def initialised(self):
@@ -67,10 +72,12 @@ class Django18(object):
         wrapper.autocommit = wrapper.settings_dict["AUTOCOMMIT"]
         self.leave_blocks(wrapper)
         wrapper.errors_occurred = False
-        # Django's own check is ours already, and its own age is over should we be switched off.
-        wrapper.health_check_enabled = False
+        # What Django does by itself, should it have to: when we are switched off, say.
+        database = wrapper.settings_dict
+        max_age = database["CONN_MAX_AGE"]
+        wrapper.close_at = None if max_age is None else self.clock() + max_age
+        wrapper.health_check_enabled = database.get("CONN_HEALTH_CHECKS", False)
         wrapper.health_check_done = True
-        wrapper.close_at = 0
         wrapper.__dict__.update(entry.carried)
 
     def carried(self, wrapper):

@@ -23,7 +23,7 @@ class Entry(object):
 
     __slots__ = (
         "raw driver pool pid state generation opened_at jitter used_at poll flags suspect doom"
-        " carried __weakref__"
+        " carried values __weakref__"
     ).split()
 
     def __init__(self, pool, generation):
@@ -32,6 +32,7 @@ class Entry(object):
         self.pid = compat.getpid()
         self.state = CONNECTING
         self.generation = generation
+        self.values = None  # the settings of its database at its last checkout or checkin
         self.doom = None  # the reason why it is not to be kept
 
     def opened(self, raw, driver):

@@ -35,13 +35,14 @@ def checkout(wrapper):
 
     Raises PoolTimeout if MAX_CONNS are in use for TIMEOUT seconds.
     """
-    setting = partial(conf.get, wrapper.settings_dict)
-    if not is_ours(wrapper):
+    values = conf.of(wrapper.settings_dict)
+    if not is_ours(wrapper, values):
         pool = pools.find(dialect.identity(wrapper))
         if pool is not None:
             pool.drain()
         return False
-    entry = _acquire(wrapper, _pool_of(wrapper), setting)
+    entry = _acquire(wrapper, _pool_of(wrapper), values)
+    entry.values = values
     _hold(wrapper, entry)
     if entry.state == CONNECTING:
         return False
@@ -49,15 +50,14 @@ def checkout(wrapper):
     return True
 
 
-def _acquire(wrapper, pool, setting):
-    bound, timeout = setting("MAX_CONNS"), setting("TIMEOUT")
+def _acquire(wrapper, pool, values):
     try:
-        return pool.acquire(lambda entry: _fault_of_idle(wrapper, entry), bound, timeout)
+        return pool.acquire(partial(_fault_of_idle, values), values.max_conns, values.timeout)
     except Exhausted as error:
         from persistconn.errors import PoolTimeout
 
-        numbers = dict(pool.stats(), alias=wrapper.alias, bound=bound, waited=error.args[0])
-        numbers["name"] = wrapper.settings_dict["NAME"]
+        numbers = dict(pool.stats(), alias=wrapper.alias, name=wrapper.settings_dict["NAME"])
+        numbers.update(bound=values.max_conns, waited=error.args[0])
         raise PoolTimeout(
             "No connection to database '%(alias)s' (%(name)s) became free in %(waited).2f seconds:"
             " of MAX_CONNS %(bound)d there are %(in_use)d in use and %(idle)d idle, and %(waiting)d"
@@ -65,19 +65,18 @@ def _acquire(wrapper, pool, setting):
         )
 
 
-def _fault_of_idle(wrapper, entry):
-    database, now = wrapper.settings_dict, compat.monotonic()
-    max_idle = conf.get(database, "MAX_IDLE")
-    if entry.outlived(conf.max_age(database), now):
-        return "age"
-    if max_idle is not None and now - entry.used_at >= max_idle:
-        return "idle"
-    return _fault(wrapper, entry)
-
-
-def _fault(wrapper, entry):
+def _fault_of_idle(values, entry):
     now = compat.monotonic()
-    fault = liveness.find_fault(entry, now, partial(conf.get, wrapper.settings_dict))
+    if entry.outlived(values.max_age, now):
+        return "age"
+    if values.max_idle is not None and now - entry.used_at >= values.max_idle:
+        return "idle"
+    return _fault(values, entry)
+
+
+def _fault(values, entry):
+    now = compat.monotonic()
+    fault = liveness.find_fault(entry, now, values)
     entry.used_at = now
     return fault
 
@@ -108,9 +107,11 @@ def take_over(wrapper):
         slot = None
     raw = getattr(wrapper, "connection", None)
     driver = drivers.of(raw) if raw is not None else None
-    if driver is not None and not driver.is_closed(raw) and is_ours(wrapper):
+    values = conf.of(wrapper.settings_dict)
+    if driver is not None and not driver.is_closed(raw) and is_ours(wrapper, values):
         entry = slot or _pool_of(wrapper).add()
         entry.opened(raw, driver)
+        entry.values = values
         entry.carried = dialect.carried(wrapper)
     elif slot is not None:
         slot.pool.forget(slot, "error")
@@ -135,7 +136,7 @@ def look_at(wrapper):
     elif entry.is_inherited():
         _leave_to_the_parent(wrapper, entry)
     elif dialect.may_reconnect(wrapper, entry.driver.status(entry.raw)):
-        entry.doom = entry.doom or _fault(wrapper, entry)
+        entry.doom = entry.doom or _fault(entry.values, entry)
         if entry.doom is not None:
             _give_back(wrapper, entry)
 
@@ -177,18 +178,19 @@ def checkin(wrapper):
     if entry is not None and entry.is_inherited():
         _leave_to_the_parent(wrapper, entry)
         return True
-    if dialect.is_in_a_block(wrapper) or not is_ours(wrapper):
+    values = conf.of(wrapper.settings_dict)
+    if dialect.is_in_a_block(wrapper) or not is_ours(wrapper, values):
         return False
     if entry is None:
         transactions.leave_blocks(wrapper)
     else:
-        _end(wrapper, entry)
+        _end(wrapper, entry, values)
     return True
 
 
-def _end(wrapper, entry):
-    reason = entry.doom
-    entry.doom = "error"
+def _end(wrapper, entry, values):
+    entry.values = values
+    reason, entry.doom = entry.doom, "error"
     try:
         entry.doom = reason or _why_not_keep(wrapper, entry)
     finally:
@@ -201,10 +203,10 @@ def _why_not_keep(wrapper, entry):
         return reason
     entry.used_at = compat.monotonic()
     entry.suspect = getattr(wrapper, "errors_occurred", False)
-    if entry.outlived(conf.max_age(wrapper.settings_dict), entry.used_at):
+    if entry.outlived(entry.values.max_age, entry.used_at):
         return "age"
     # A test runner's settings, or an overridden time zone, may be others than at the checkout.
-    return None if entry.pool is _pool_of(wrapper) else "closed by caller"
+    return None if dialect.identity(wrapper) == entry.pool.key else "closed by caller"
 
 
 def _give_back(wrapper, entry):
@@ -215,14 +217,10 @@ def _give_back(wrapper, entry):
         wrapper.close()
     finally:
         wrapper.connection = wrapper._persistconn = None
-        _release(entry, partial(conf.get, wrapper.settings_dict))
-
-
-def _release(entry, setting):
-    max_idle = setting("MAX_IDLE")
-    entry.pool.release(entry, setting("MAX_KEPT"), max_idle)
-    if max_idle is not None:
-        housekeeper.wanted()
+        values = entry.values
+        entry.pool.release(entry, values.max_kept, values.max_idle)
+        if values.max_idle is not None:
+            housekeeper.wanted()
 
 
 def close(wrapper, django_closes):
@@ -241,10 +239,9 @@ def close(wrapper, django_closes):
         entry.pool.forget(entry, "closed by caller")
 
 
-def is_ours(wrapper):
+def is_ours(wrapper, values):
     """Whether this database's connections are kept at all, as the settings are now."""
-    database = wrapper.settings_dict
-    if database["OPTIONS"].get("pool") or conf.max_age(database) == 0:
+    if values.max_age == 0 or wrapper.settings_dict["OPTIONS"].get("pool"):
         return False
     return wrapper.__class__ not in _strangers
 

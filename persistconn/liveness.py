@@ -5,11 +5,10 @@ from __future__ import absolute_import
 from persistconn import compat
 
 
-def find_fault(entry, now, setting):
+def find_fault(entry, now, values):
     """Return why a connection outside a transaction cannot be used, or None if it can.
 
-    ``setting(name)`` returns what CHECK_AFTER and CHECK_TIMEOUT are. The answers are reasons to
-    discard: "fork", "dead", "check failed". Closed peers are seen by a poll of the socket, without a round trip
+    ``values`` has check_after and check_timeout, in seconds. The answers are reasons to discard: "fork", "dead", "check failed". Closed peers are seen by a poll of the socket, without a round trip
     and without a query; whatever else a server or a network can do shows only in an answer.
     """
     if entry.is_inherited():
@@ -19,9 +18,9 @@ def find_fault(entry, now, setting):
     events = entry.poll()
     if _peer_is_gone(events):
         return "dead"
-    if not (events or entry.suspect or _idle_for(entry, now, setting("CHECK_AFTER"))):
+    if not (events or entry.suspect or _idle_for(entry, now, values.check_after)):
         return None
-    if not entry.driver.ping(entry.raw, setting("CHECK_TIMEOUT")):
+    if not entry.driver.ping(entry.raw, values.check_timeout):
         return "check failed"
     entry.suspect = False
     return None

@@ -30,7 +30,8 @@ def on_connecting_cursor(wrapped, wrapper, args, kwargs):
 
 
 def on_close_if_unusable_or_obsolete(wrapped, wrapper, args, kwargs):
-    if not lifecycle.checkin(wrapper):
+    # With a CONN_MAX_AGE of its own, a wrapper keeps its connection when this is called directly.
+    if wrapper.settings_dict.get("CONN_MAX_AGE", 0) != 0 or not lifecycle.checkin(wrapper):
         wrapped(*args, **kwargs)
 
 
@@ -210,7 +211,7 @@ TABLE += [
         ),
     )
     for versions, attribute in (
-        (ALL, "create_test_db"),
+        (ALL, "_create_test_db"),
         (((1, 9), (99,)), "clone_test_db"),
         (ALL, "destroy_test_db"),
     )

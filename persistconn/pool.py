@@ -45,7 +45,8 @@ class Pool(object):
     an error at whatever point, is not held against the bound.
     """
 
-    def __init__(self, keeping=True):
+    def __init__(self, key=None, keeping=True):
+        self.key = key
         self.aliases = set()
         self._lock = threading.Lock()
         self._keeping = keeping

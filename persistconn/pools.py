@@ -29,8 +29,9 @@ class Pools(object):
         pool = self.find(key)
         if pool is None:
             with self._lock:
-                pool = self._by_key.setdefault(key, Pool(self._keeping))
-        pool.aliases.add(alias)
+                pool = self._by_key.setdefault(key, Pool(key, self._keeping))
+        if alias not in pool.aliases:
+            pool.aliases.add(alias)
         return pool
 
     def all(self):
@@ -53,7 +54,7 @@ class Pools(object):
         inherited = self._by_key
         self._start_afresh()
         for key, parents in inherited.items():
-            self._by_key[key] = Pool(self._keeping)
+            self._by_key[key] = Pool(key, self._keeping)
             self._by_key[key].inherit(parents)
 
     def expire(self):

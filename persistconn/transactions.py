@@ -4,7 +4,7 @@ from __future__ import absolute_import
 
 import logging
 
-from persistconn import conf, drivers
+from persistconn import drivers
 from persistconn.django_versions import dialect
 
 logger = logging.getLogger("persistconn")
@@ -62,5 +62,5 @@ def _end(wrapper, entry):
         entry.driver.cancel(entry.raw)
         return "busy"
     if status != drivers.IDLE:
-        entry.driver.rollback(entry.raw, conf.get(wrapper.settings_dict, "CHECK_TIMEOUT"))
+        entry.driver.rollback(entry.raw, entry.values.check_timeout)
     return None

@@ -11,7 +11,7 @@ from django.db import connection, connections
 from support import backends, end_of_work, get, pid, settings_as, wait_until
 
 import persistconn
-from persistconn import lifecycle
+from persistconn import conf, lifecycle
 
 
 def stock_closes():
@@ -71,7 +71,8 @@ def test_installed_apps_may_be_overridden():
 
 def test_a_database_with_djangos_own_pool_is_left_to_it():
     with support.database_as("other", OPTIONS={"pool": True}):
-        assert not lifecycle.is_ours(connections["other"])
+        values = conf.of(connections["other"].settings_dict)
+        assert not lifecycle.is_ours(connections["other"], values)
 
 
 @pytest.mark.skipif(

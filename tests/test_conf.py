@@ -19,16 +19,23 @@ def problem():
 
 def test_the_project_says_it_for_all():
     with settings_as(PERSISTCONN_CHECK_AFTER=7):
-        assert conf.get({}, "CHECK_AFTER") == 7
+        assert conf.of({}).check_after == 7
 
 
 def test_a_database_says_it_for_itself():
     with settings_as(PERSISTCONN_CHECK_AFTER=7):
-        assert conf.get({"PERSISTCONN": {"CHECK_AFTER": None}}, "CHECK_AFTER") is None
+        assert conf.of({"PERSISTCONN": {"CHECK_AFTER": None}}).check_after is None
 
 
 def test_nobody_says_it():
-    assert conf.get({}, "CHECK_AFTER") == 1
+    assert conf.of({}).check_after == 1
+
+
+def test_a_database_may_change_its_mind():
+    database = {"PERSISTCONN": {"CHECK_AFTER": 1}}
+    assert conf.of(database).check_after == 1
+    database["PERSISTCONN"]["CHECK_AFTER"] = 2
+    assert conf.of(database).check_after == 2
 
 
 @pytest.mark.parametrize(
@@ -49,7 +56,7 @@ def test_nobody_says_it():
 )
 def test_whose_word_on_age_goes_first(project, database, age):
     with settings_as(PERSISTCONN_MAX_AGE=project):
-        assert conf.max_age(database) == age
+        assert conf.of(database).max_age == age
 
 
 def test_conn_max_age_is_an_age_on_every_django(clock):
@@ -105,7 +112,7 @@ def test_installing_with_a_bad_value_raises_and_patches_nothing():
 def test_a_bad_value_set_later_is_said_when_it_is_used():
     with settings_as(PERSISTCONN_CHECK_AFTER="x"):
         with pytest.raises(ImproperlyConfigured):
-            conf.get({}, "CHECK_AFTER")
+            conf.of({})
 
 
 @pytest.mark.skipif(django.VERSION < (1, 7), reason="system checks came with 1.7")
