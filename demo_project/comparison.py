@@ -9,17 +9,16 @@ from tqdm import tqdm
 import persistconn
 from demo_project import traffic
 
-THREADS = traffic.THREADS
 KILLS = 20
 
-Row = namedtuple("Row", "mode rate p50 p95 opened accepted")
+Row = namedtuple("Row", "mode rate p50 p95 opened accepted most")
 
 
 class Comparison(object):
-    def __init__(self, witness, clients):
+    def __init__(self, witness, clients, threads):
         self._witness = witness
         self._clients = clients
-        self._server = traffic.Server()
+        self._server = traffic.Server(threads)
         self._opened = []
         self._answers = []
 
@@ -50,16 +49,17 @@ class Comparison(object):
         persistconn.disable()
         if mode == "persistconn":
             persistconn.enable()
-        opened, accepted = len(self._opened), self._witness.sessions()
-        start = default_timer()
-        answers = self._send(mode, traffic.mixture(mode.split()[0], count))
-        seconds = default_timer() - start
+        with self._witness.watching() as watched:
+            opened, accepted = len(self._opened), self._witness.sessions()
+            start = default_timer()
+            answers = self._send(mode, traffic.mixture(mode.split()[0], count))
+            seconds = default_timer() - start
         opened = len(self._opened) - opened
         if accepted is not None:
             accepted = self._witness.sessions(at_least=accepted + opened) - accepted
         times = sorted(answer.seconds * 1000 for answer in answers)
         p50, p95 = times[count // 2], times[count * 95 // 100]
-        return Row(mode, count / seconds, p50, p95, opened, accepted)
+        return Row(mode, count / seconds, p50, p95, opened, accepted, max(watched))
 
     def end_connections(self):
         """The backends ended, the requests sent after that, and how many of them failed."""

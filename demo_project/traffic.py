@@ -13,8 +13,6 @@ try:
 except ImportError:  # Python 2
     from httplib import HTTPConnection, HTTPException
 
-THREADS = 4
-
 # More clients than threads are no news here.
 logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 
@@ -46,10 +44,10 @@ def is_expected(answer):
 
 
 class Server(object):
-    def __init__(self):
+    def __init__(self, threads):
         self._sockets = {}
         self._server = create_server(
-            WSGIHandler(), map=self._sockets, host="127.0.0.1", port=0, threads=THREADS
+            WSGIHandler(), map=self._sockets, host="127.0.0.1", port=0, threads=threads
         )
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._serve)

@@ -1,7 +1,9 @@
 """What the demo does and counts at the database itself, on a connection unknown to Django."""
 
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from timeit import default_timer
 
 TABLES = """
@@ -17,6 +19,7 @@ PARAMETERS = {
     "password": "PASSWORD",
     "dbname": "NAME",
 }
+SESSIONS = "pg_stat_activity WHERE application_name = %s"
 NO_TABLES = "DROP TABLE IF EXISTS persistconn_demo_product, persistconn_demo_order"
 QUERY = "SELECT name FROM persistconn_demo_product WHERE number = 1"
 
@@ -61,12 +64,33 @@ class Witness(object):
         _wait(lambda: self._run(sql)[0][0] >= at_least)
         return self._run(sql)[0][0]
 
+    @contextmanager
+    def watching(self):
+        """A list that grows by how many sessions Django has, at every look from a second session."""
+        seen, done, own = [0], threading.Event(), Witness.__new__(Witness)
+        own._driver, own._settings = self._driver, self._settings
+        own._connection = self._new_connection()
+        own._connection.autocommit = True
+
+        def watch():
+            while not done.wait(0.01):
+                seen.append(own.count(SESSIONS, self._settings["OPTIONS"]["application_name"]))
+
+        thread = threading.Thread(target=watch)
+        thread.daemon = True
+        thread.start()
+        try:
+            yield seen
+        finally:
+            done.set()
+            thread.join(10)
+            own._connection.close()
+
     def end_backends(self):
         """Ends those of Django's connections. Returns their number, when they are gone."""
-        mine = "pg_stat_activity WHERE application_name = %s"
         name = self._settings["OPTIONS"]["application_name"]
-        ended = self._run("SELECT pg_terminate_backend(pid) FROM " + mine, name)
-        _wait(lambda: not self.count(mine, name))
+        ended = self._run("SELECT pg_terminate_backend(pid) FROM " + SESSIONS, name)
+        _wait(lambda: not self.count(SESSIONS, name))
         return len(ended)
 
     def costs(self):

@@ -116,6 +116,14 @@ def tables(postgres):
     return found
 
 
+def test_a_bound_holds_with_more_threads_than_connections(scratch):
+    options = ("--requests", "200", "--threads", "12", "--max-conns", "3")
+    code, output, errors = run_demo(*options, **{"TMPDIR": scratch})
+    assert code == 0, errors
+    assert opened(output, "persistconn") == 3
+    assert re.search(r"^persistconn .* (\d+)$", output, re.MULTILINE).group(1) == "3"
+
+
 def test_an_unreachable_database_is_one_line_and_exit_code_1():
     code, _, errors = run_demo(DATABASE_URL="postgres://nobody@127.0.0.1:1/nothing")
     lines = errors.strip().splitlines()

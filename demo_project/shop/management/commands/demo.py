@@ -7,6 +7,7 @@ import sys
 from contextlib import contextmanager
 
 import django
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
@@ -16,7 +17,7 @@ from demo_project.settings import database_from_url
 from demo_project.witness import DatabaseTrouble, Witness
 
 try:
-    from demo_project.comparison import THREADS, Comparison
+    from demo_project.comparison import Comparison
 except ImportError as error:
     raise SystemExit("{}: pip install waitress tqdm".format(error))
 
@@ -29,14 +30,20 @@ class Command(BaseCommand):
         # optparse before Django 1.8, argparse since.
         add = getattr(parser, "add_argument", None) or parser.add_option
         add("--requests", type=int, default=2000, help="requests to send in each of the two modes")
-        add("--clients", type=int, default=4, help="HTTP clients to send them")
+        add(
+            "--clients", type=int, help="HTTP clients to send them; as many as threads if not given"
+        )
+        add("--threads", type=int, default=4, help="threads of the server")
+        add("--max-conns", type=int, help="PERSISTCONN_MAX_CONNS; without it there is no bound")
         return parser
 
     def handle(self, *args, **options):
-        requests, clients = max(1, options["requests"]), max(1, options["clients"])
+        requests, threads = max(1, options["requests"]), max(1, options["threads"])
+        clients = max(1, options["clients"] or threads)
+        settings.PERSISTCONN_MAX_CONNS = options["max_conns"]
         try:
-            with database() as witness:
-                problems = compare(witness, requests, clients)
+            with database(threads) as witness:
+                problems = compare(witness, requests, clients, threads)
         except (DatabaseTrouble, NoPostgres) as error:
             raise CommandError(str(error))
         except KeyboardInterrupt:
@@ -46,23 +53,23 @@ class Command(BaseCommand):
 
 
 @contextmanager
-def database():
+def database(threads):
     """What DATABASE_URL names, or a private PostgreSQL, with the tables of the demo in it."""
     if os.environ.get("DATABASE_URL"):
         with Witness(connections["default"]) as witness:
             yield witness
     else:
-        with PrivatePostgres() as server:
+        with PrivatePostgres(max_connections=threads + 50) as server:
             connections["default"].settings_dict.update(database_from_url(server.url))
             with Witness(connections["default"]) as witness:
                 yield witness
 
 
-def compare(witness, requests, clients):
+def compare(witness, requests, clients, threads):
     versions = django.get_version(), platform.python_version(), witness.version()
     say("Django {}, Python {}, PostgreSQL {}", *versions)
-    say("{} clients, {} server threads, {} requests in each mode", clients, THREADS, requests)
-    with Comparison(witness, clients) as comparison:
+    say("{} clients, {} server threads, {} requests in each mode", clients, threads, requests)
+    with Comparison(witness, clients, threads) as comparison:
         say(table([comparison.measure(mode, requests) for mode in ("stock Django", "persistconn")]))
         costs = witness.costs()
         say("one connect costs {:.2f} ms, one query on an open connection {:.2f} ms", *costs)
@@ -75,12 +82,13 @@ def compare(witness, requests, clients):
 
 
 def table(rows):
-    line = "{:14}{:>12}{:>10}{:>10}{:>20}{:>20}".format
-    lines = [line("", "requests/s", "p50 ms", "p95 ms", "connections opened", "counted by server")]
+    line = "{:14}{:>12}{:>10}{:>10}{:>20}{:>20}{:>14}".format
+    titles = "requests/s,p50 ms,p95 ms,connections opened,counted by server,most at once"
+    lines = [line("", *titles.split(","))]
     for row in rows:
         figures = "{:.0f} {:.2f} {:.2f}".format(row.rate, row.p50, row.p95).split()
         accepted = "-" if row.accepted is None else row.accepted
-        lines.append(line(row.mode, *(figures + [row.opened, accepted])))
+        lines.append(line(row.mode, *(figures + [row.opened, accepted, row.most])))
     return "\n".join(lines)
 
 
