@@ -8,7 +8,6 @@ from __future__ import absolute_import
 
 import operator
 import sys
-import time
 
 from django import VERSION
 from django.conf import settings
@@ -27,7 +26,10 @@ APPS_ARE_MERELY_IMPORTED = VERSION < (1, 7)
 APP_CONFIG_MUST_BE_NAMED = VERSION < (3, 2)
 
 
-_connected_to = operator.itemgetter("NAME", "HOST", "PORT", "USER", "TIME_ZONE")
+_connected_to = operator.itemgetter("NAME", "HOST", "PORT", "USER")
+
+#: What connect() and what it calls set, and an adopting wrapper cannot know: Django's own age, too.
+CARRIED = ("close_at", "health_check_enabled", "isolation_level")
 
 
 class Django18(object):
@@ -39,8 +41,6 @@ class Django18(object):
     end_of_work_signals = ("request_started", "request_finished")
     #: Whether a wrapper without a connection can be in a block that somebody forgot to leave.
     blocks_outlive_connections = False
-    #: The clock that Django's own CONN_MAX_AGE goes by.
-    clock = staticmethod(compat.monotonic if VERSION >= (3, 0) else time.time)
 
     def identity(self, wrapper):
         """What a connection opened by this wrapper now would be connected to, and set up as."""
@@ -52,6 +52,7 @@ class Django18(object):
             _connected_to(database),
             repr(database["OPTIONS"]),
             database.get("AUTOCOMMIT"),
+            database.get("TIME_ZONE"),
             project.TIME_ZONE,
             getattr(project, "USE_TZ", False),
         )
@@ -72,18 +73,13 @@ class Django18(object):
         wrapper.autocommit = wrapper.settings_dict["AUTOCOMMIT"]
         self.leave_blocks(wrapper)
         wrapper.errors_occurred = False
-        # What Django does by itself, should it have to: when we are switched off, say.
-        database = wrapper.settings_dict
-        max_age = database["CONN_MAX_AGE"]
-        wrapper.close_at = None if max_age is None else self.clock() + max_age
-        wrapper.health_check_enabled = database.get("CONN_HEALTH_CHECKS", False)
         wrapper.health_check_done = True
         wrapper.__dict__.update(entry.carried)
 
     def carried(self, wrapper):
         """What opening the connection noted on the wrapper, for the next one that adopts it."""
-        level = wrapper.__dict__.get("isolation_level")
-        return {} if level is None else {"isolation_level": level}
+        noted = wrapper.__dict__
+        return dict((name, noted[name]) for name in CARRIED if name in noted)
 
     def settle(self, wrapper, entry):
         """Finish what Django did to open a connection, before it is first used."""
