@@ -8,11 +8,10 @@ from persistconn import compat
 def find_fault(entry, now, values):
     """Return why a connection outside a transaction cannot be used, or None if it can.
 
-    ``values`` has check_after and check_timeout, in seconds. The answers are reasons to discard: "fork", "dead", "check failed". Closed peers are seen by a poll of the socket, without a round trip
-    and without a query; whatever else a server or a network can do shows only in an answer.
+    ``values`` has check_after and check_timeout, in seconds. The answers are reasons to discard:
+    "dead", "check failed". Closed peers are seen by a poll of the socket, without a round trip and
+    without a query; whatever else a server or a network can do shows only in an answer.
     """
-    if entry.is_inherited():
-        return "fork"
     if entry.driver.is_closed(entry.raw):
         return "dead"
     events = entry.poll()

@@ -107,6 +107,13 @@ def test_an_sqlite_database_in_memory_is_not_lost():
     assert "lite" not in persistconn.stats()
 
 
+def test_no_connection_of_sqlite_takes_part_in_a_pool():
+    wrapper = sqlite(":memory:")
+    wrapper.cursor().close()
+    assert not lifecycle.is_ours(wrapper, conf.of(wrapper.settings_dict))
+    wrapper.connection.close()
+
+
 def test_an_sqlite_file_is_closed_at_the_end_of_work(tmpdir):
     wrapper = sqlite(str(tmpdir.join("database")))
     wrapper.cursor().execute("CREATE TABLE item (name text)")
@@ -175,16 +182,21 @@ def test_a_check_counts_in_no_assert_num_queries(clock, supports_transactions):
     assert result.wasSuccessful(), result.failures + result.errors
 
 
-def test_an_end_of_work_inside_a_test_case_is_stock_djangos(supports_transactions):
+def ask_by_a_real_handler():
+    # A view of its own that answers 500 where stock Django's connection is closed by then.
+    return get("/pid/").status
+
+
+@pytest.mark.parametrize("act", [end_of_work, ask_by_a_real_handler])
+def test_an_end_of_work_inside_a_test_case_is_stock_djangos(act, supports_transactions):
     def work(self):
         pid()
         try:
-            end_of_work()
-            error = None
+            outcome = act()
         except Exception as stocks:
-            error = type(stocks)
+            outcome = type(stocks)
         closed = connection.connection is None or connection.closed_in_transaction
-        seen.append((error, closed))
+        seen.append((outcome, closed, getattr(connection, "in_atomic_block", None)))
 
     seen = []
     run_test_case(work)

@@ -281,6 +281,23 @@ def test_a_session_opened_under_another_time_zone_is_not_used():
     end_of_work()
 
 
+@pytest.mark.skipif(not hasattr(connection, "ensure_timezone"), reason="it came with 1.11")
+def test_a_session_whose_time_zone_was_changed_in_use_is_not_kept():
+    def forget():
+        for name in ("timezone", "timezone_name"):
+            connections["default"].__dict__.pop(name, None)
+
+    pid()
+    with support.settings_as(TIME_ZONE="Asia/Tokyo"):
+        forget()
+        connection.ensure_timezone()
+        assert support.fetch("SHOW TimeZone") == "Asia/Tokyo"
+        end_of_work()
+    forget()
+    assert support.fetch("SHOW TimeZone") == "America/Chicago"
+    end_of_work()
+
+
 def test_drain_closes_what_is_idle_now_and_what_is_in_use_when_it_comes_back():
     pid()
     support.in_thread(lambda: (pid(), end_of_work()))

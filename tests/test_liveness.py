@@ -4,6 +4,7 @@ from __future__ import absolute_import
 
 import os
 import signal
+import socket
 import time
 
 import pytest
@@ -183,6 +184,20 @@ def test_a_connection_whose_driver_closed_it_is_replaced():
     before = pid()
     connection.connection.close()
     assert pid() != before
+    end_of_work()
+
+
+def test_one_whose_descriptor_became_somebody_elses_is_not_taken_for_alive():
+    before = pid()
+    raw, (healthy, peer) = connection.connection, socket.socketpair()
+    fd = raw.fileno()
+    raw.close()
+    os.dup2(healthy.fileno(), fd)
+    try:
+        assert pid() != before
+    finally:
+        os.close(fd)
+        healthy.close(), peer.close()
     end_of_work()
 
 
