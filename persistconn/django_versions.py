@@ -123,7 +123,8 @@ class Django18(object):
         if wrapper.autocommit != autocommit:
             wrapper._set_autocommit(autocommit)
             wrapper.autocommit = autocommit
-        entry.driver.restore(entry.raw, entry.flags)
+        # psycopg2's set_isolation_level() switches autocommit off, and the wrapper does not know.
+        entry.driver.restore(entry.raw, dict(entry.flags, autocommit=autocommit))
 
     def end_stock(self, wrapper):
         """End a unit of work as Django does by itself."""
@@ -139,7 +140,9 @@ class Django16(Django18):
 
     def forget_transactions(self, wrapper):
         del wrapper.transaction_state[:]
-        wrapper.set_clean()
+        # Not by set_clean(), which the dummy backend refuses.
+        wrapper._dirty = False
+        wrapper.savepoint_state = 0
 
     def end_stock(self, wrapper):
         from django.db import DatabaseError
@@ -203,14 +206,19 @@ class Django14(Django16):
         del wrapper.transaction_state[:]
         wrapper._dirty = False
         wrapper.savepoint_state = 0
+        self._leave_isolation_level(wrapper)
 
-    def restore(self, wrapper, entry):
+    def _leave_isolation_level(self, wrapper):
         # With OPTIONS["autocommit"], 1.2 to 1.4 stay at 1 for good after the first managed block.
         if wrapper.features.uses_autocommit and wrapper.isolation_level:
             wrapper._set_isolation_level(0)
+
+    def restore(self, wrapper, entry):
         self._set_isolation_level(wrapper, entry)
-        entry.flags.pop("isolation_level", None)
-        entry.driver.restore(entry.raw, entry.flags)
+        # What the wrapper's isolation level has settled already.
+        settled = ("autocommit", "isolation_level")
+        flags = dict((name, entry.flags[name]) for name in entry.flags if name not in settled)
+        entry.driver.restore(entry.raw, flags)
 
     def abort(self, wrapper):
         # 1.2, 1.3 and 1.4.0 have none.
@@ -268,6 +276,7 @@ class Django12(Django13):
 
         for kept in (transaction.state, transaction.dirty, transaction.savepoint_state):
             kept.get(compat.get_ident(), {}).pop(wrapper.alias, None)
+        self._leave_isolation_level(wrapper)
 
 
 ERAS = (((1, 8), Django18), ((1, 6), Django16), ((1, 4), Django14), ((1, 3), Django13))

@@ -87,8 +87,8 @@ class Driver(object):
 
     def restore(self, raw, flags):
         """Make an idle session's next transactions what flags() said earlier."""
-        for name in flags:
-            if getattr(raw, name, None) != flags[name]:
+        for name in self.flag_names:
+            if name in flags and getattr(raw, name, None) != flags[name]:
                 setattr(raw, name, flags[name])
 
     def close(self, raw):
@@ -128,7 +128,7 @@ _abandoned = []
 
 
 class Psycopg2(Driver):
-    flag_names = ("isolation_level", "readonly", "deferrable")
+    flag_names = ("isolation_level", "readonly", "deferrable", "autocommit")
 
     def is_closed(self, raw):
         # ``closed`` alone stays 0 after some losses, while libpq has dropped the socket already.
@@ -159,7 +159,7 @@ class Psycopg2(Driver):
 
 
 class Psycopg3(Psycopg2):
-    flag_names = ("isolation_level", "read_only", "deferrable")
+    flag_names = ("isolation_level", "read_only", "deferrable", "autocommit")
 
     def cancel(self, raw):
         if hasattr(raw, "cancel_safe"):

@@ -100,6 +100,12 @@ def test_all_of_them_together(run):
     assert output == KEPT
 
 
+def test_a_site_without_a_database(run):
+    code = "import persistconn; persistconn.install()\n" + REQUESTS.replace("/pid/", "/none/")
+    dummy = "DATABASES = {'default': {'ENGINE': 'django.db.backends.dummy'}}"
+    assert run(code, more=dummy) == KEPT
+
+
 def test_an_import_without_settings_is_harmless(run):
     code = 'del os.environ["DJANGO_SETTINGS_MODULE"]\nimport persistconn\n'
     assert run(code + "print(persistconn.is_enabled())") == "False"

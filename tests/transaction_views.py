@@ -5,6 +5,8 @@ from __future__ import absolute_import
 from django.db import connection, transaction
 from django.http import Http404, HttpResponse
 
+from persistconn import drivers
+
 VIEWS = {}
 
 
@@ -327,4 +329,7 @@ def tells_of_its_session(request):
     seen = [sql("SHOW transaction_isolation").fetchone()[0]]
     seen.append(sql("SHOW transaction_read_only").fetchone()[0])
     seen.append("stack %d" % len(getattr(connection, "transaction_state", ())))
+    raw = connection.connection
+    in_transaction = drivers.of(raw).status(raw) == drivers.INTRANS
+    seen.append("in a transaction" if in_transaction else "autocommit")
     return HttpResponse(", ".join(seen))
