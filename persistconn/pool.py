@@ -72,18 +72,18 @@ class Pool(object):
         yet and is CONNECTING: ``opened()`` or ``forget()`` it. With ``max_conns`` entries in use it
         waits up to ``timeout`` seconds, and raises Exhausted.
         """
-        entry = self._free_one_in_turn(max_conns) or self._wait(max_conns, timeout)
+        with self._lock:
+            # Whoever waits has been served before: nothing is free while somebody does.
+            self._look_for_lost()
+            entry = self._free_one(max_conns)
+        if entry is None:
+            entry = self._wait(max_conns, timeout)
         while entry.raw is not None:
             fault = find_fault(entry)
             if fault is None:
                 break
             entry = self._exchange(entry, fault)
         return entry
-
-    def _free_one_in_turn(self, max_conns):
-        with self._lock:
-            self._look_for_lost()
-            return None if self._waiters else self._free_one(max_conns)
 
     def _free_one(self, max_conns):
         if self._idle:

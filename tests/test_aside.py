@@ -196,12 +196,15 @@ def test_an_end_of_work_inside_a_test_case_is_stock_djangos(act, supports_transa
         except Exception as stocks:
             outcome = type(stocks)
         closed = connection.connection is None or connection.closed_in_transaction
-        seen.append((outcome, closed, getattr(connection, "in_atomic_block", None)))
+        return outcome, closed, getattr(connection, "in_atomic_block", None)
 
-    seen = []
-    run_test_case(work)
+    def outcome():
+        seen = []
+        result = run_test_case(lambda self: seen.append(work(self)))
+        return seen, len(result.errors), len(result.failures)
+
+    ours = outcome()
     persistconn.disable()
-    run_test_case(work)
+    stocks = outcome()
     persistconn.enable()
-    assert len(seen) == 2
-    assert seen[0] == seen[1]
+    assert ours == stocks

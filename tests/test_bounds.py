@@ -276,6 +276,19 @@ def test_a_connection_that_is_shared_outlives_the_thread_that_used_it_first():
         share(wrapper, False)
 
 
+@pytest.mark.skipif(not hasattr(connection, "allow_thread_sharing"), reason="it came with 1.4")
+def test_so_does_one_that_was_made_in_a_thread_and_handed_on():
+    def make():
+        wrapper = connections["default"].__class__(connections["default"].settings_dict, "handed")
+        share(wrapper, True)
+        return wrapper, use(wrapper)
+
+    wrapper, before = in_thread(make)
+    time.sleep(0.1)
+    assert use(wrapper) == before
+    wrapper.close()
+
+
 def share(wrapper, on):
     if hasattr(wrapper, "inc_thread_sharing"):
         wrapper.inc_thread_sharing() if on else wrapper.dec_thread_sharing()

@@ -101,6 +101,19 @@ def test_a_backend_may_close_twice(monkeypatch):
     assert (idle(), backends()) == (1, [before])
 
 
+@since_1_6
+def test_an_adopting_wrapper_knows_what_opening_would_have_told_it():
+    def noted():
+        seen = dict((name, getattr(connections["default"], name)) for name in names)
+        end_of_work()
+        return seen
+
+    names = ("close_at", "isolation_level")
+    pid()
+    opened = noted()
+    assert support.in_thread(lambda: (pid(), noted())[1]) == opened
+
+
 def test_a_raw_connection_stays_raw():
     pid()
     raw = connection.connection
