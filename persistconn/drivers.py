@@ -16,6 +16,9 @@ logger = logging.getLogger("persistconn")
 # What libpq, and with it psycopg2 and psycopg 3, says of a session's transaction (PQTRANS_*).
 IDLE, ACTIVE, INTRANS, INERROR, UNKNOWN = range(5)
 
+# A flag that comes with every answer of a MySQL server.
+SERVER_STATUS_IN_TRANS = 1
+
 #: Seconds that asking the server to give up a query may take.
 CANCEL_TIMEOUT = 2
 
@@ -171,7 +174,21 @@ class Psycopg3(Psycopg2):
         return raw.pgconn.transaction_status
 
 
+class PyMySQL(Driver):
+    def is_closed(self, raw):
+        return not raw.open
+
+    def status(self, raw):
+        if not raw.open:
+            return UNKNOWN
+        return INTRANS if raw.server_status & SERVER_STATUS_IN_TRANS else IDLE
+
+    def fileno(self, raw):
+        return raw._sock.fileno() if raw.open else None
+
+
 _by_package = {
+    "pymysql": PyMySQL(),
     "psycopg2": Psycopg2(),
     "psycopg": Psycopg3(),
     # A file or memory of this process: nothing to keep, and closing one can lose it.

@@ -22,8 +22,8 @@ class Entry(object):
     """
 
     __slots__ = (
-        "raw driver pool pid state generation opened_at jitter used_at poll flags suspect doom"
-        " carried values __weakref__"
+        "raw driver pool pid state generation opened_at jitter used_at poll is_blind flags suspect"
+        " doom carried values __weakref__"
     ).split()
 
     def __init__(self, pool, generation):
@@ -40,7 +40,9 @@ class Entry(object):
         self.driver = driver
         self.opened_at = self.used_at = compat.monotonic()
         self.jitter = 1 - JITTER * random.random()
-        self.poll = _poll_of(driver.fileno(raw))
+        fd = driver.fileno(raw)
+        self.poll = list if fd is None else compat.poller(fd)
+        self.is_blind = fd is None  # its socket cannot be looked at, so it is always asked
         self.flags = driver.flags(raw)
         self.suspect = False  # it must answer SELECT 1 before it is handed out again
         self.carried = {}  # what Django noted on the wrapper when it opened the connection
@@ -58,7 +60,3 @@ class Entry(object):
     def is_inherited(self):
         """Whether it belongs to the process that this one was forked from."""
         return self.pid != compat.getpid()
-
-
-def _poll_of(fd):
-    return compat.poller(fd) if fd is not None else list

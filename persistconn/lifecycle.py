@@ -202,7 +202,7 @@ def _why_not_keep(wrapper, entry):
     if reason is not None:
         return reason
     entry.used_at = compat.monotonic()
-    entry.suspect = getattr(wrapper, "errors_occurred", False)
+    entry.suspect = entry.is_blind or getattr(wrapper, "errors_occurred", False)
     if entry.outlived(entry.values.max_age, entry.used_at):
         return "age"
     # A test runner's settings, or an overridden time zone, may be others than at the checkout.

@@ -201,6 +201,23 @@ def test_one_whose_descriptor_became_somebody_elses_is_not_taken_for_alive():
     end_of_work()
 
 
+def test_one_whose_socket_cannot_be_looked_at_is_always_asked(monkeypatch, pings):
+    # A stand-in for a driver that does not tell: the answer to SELECT 1 is the server's own.
+    from persistconn import drivers
+
+    monkeypatch.setattr(drivers.Driver, "fileno", lambda self, raw: None)
+    before = pid()
+    end_of_work()
+    assert pid() == before
+    end_of_work()
+    kill_backends()
+    assert pid() != before
+    assert pings == [True, False]
+    end_of_work()
+    monkeypatch.undo()
+    persistconn.drain()
+
+
 def test_an_error_in_use_makes_it_be_asked_before_the_next_use(pings):
     if support.BEFORE_1_6:
         pytest.skip("Django notes errors on the wrapper since 1.6")
