@@ -15,35 +15,20 @@ except ImportError:  # Python 2
 __all__ = [
     "after_fork_in_child",
     "get_ident",
-    "getpid",
     "monotonic",
     "poller",
     "reraise",
     "start_new_thread",
 ]
 
-if hasattr(os, "register_at_fork"):
-    _pid = os.getpid()
 
-    def getpid():
-        """The process id, without a system call."""
-        return _pid
+def after_fork_in_child(function):
+    """Have a function called in each forked child at once, where Python does so (3.7 and later).
 
-    def after_fork_in_child(function):
-        """Have a function called in each child at once. Returns it, to serve as a decorator."""
+    Not in those that uWSGI and others fork in C: what must be right compares process ids as well.
+    """
+    if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=function)
-        return function
-
-    @after_fork_in_child
-    def _note_pid():
-        global _pid
-        _pid = os.getpid()
-
-else:  # before Python 3.7
-    getpid = os.getpid
-
-    def after_fork_in_child(function):
-        return function
 
 
 # Python 2 has only the wall clock: a clock set back makes a connection look younger.
@@ -52,11 +37,16 @@ monotonic = getattr(time, "monotonic", time.time)
 # Python 2's select has no name for it; elsewhere than on Linux the number means something else.
 POLLRDHUP = getattr(select, "POLLRDHUP", 0x2000 if sys.platform.startswith("linux") else 0)
 
-READABLE = select.POLLIN | select.POLLPRI if hasattr(select, "poll") else 1
+READABLE = select.POLLIN | select.POLLPRI if hasattr(select, "POLLIN") else 1
+
+
+# gevent's own knows only "readable", and switches greenlets to find that out.
+_monkey = sys.modules.get("gevent.monkey")
+_new_poll = _monkey.get_original("select", "poll") if _monkey else getattr(select, "poll", None)
 
 
 def _poll(fd):
-    poll = select.poll()
+    poll = _new_poll()
     poll.register(fd, READABLE | POLLRDHUP)
     ask = poll.poll
     return lambda: ask(0)
@@ -68,7 +58,7 @@ def _select(fd):
 
 #: poller(fd) returns a function that answers [] while nothing has happened on the socket,
 #: else [(fd, events)]; an event other than READABLE says that the peer is gone.
-poller = _poll if hasattr(select, "poll") else _select
+poller = _poll if _new_poll is not None else _select
 
 
 def _raise_with_traceback(kind, error, traceback):

@@ -39,6 +39,8 @@ class Django18(object):
     creation = "django.db.backends.base.creation"
     end_of_work = "close_old_connections"
     end_of_work_signals = ("request_started", "request_finished")
+    #: The alias of connections that make and drop databases, of which Django closes not every one.
+    maintenance = "__no_db__"
     #: Whether a wrapper without a connection can be in a block that somebody forgot to leave.
     blocks_outlive_connections = False
 
@@ -137,6 +139,15 @@ class Django16(Django18):
     backends = "django.db.backends"
     creation = "django.db.backends.creation"
     blocks_outlive_connections = True
+
+    def abort(self, wrapper):
+        from django.db.utils import Error
+
+        if wrapper.connection is not None and wrapper.is_dirty():
+            try:
+                wrapper.rollback()
+            except Error:
+                pass
 
     def forget_transactions(self, wrapper):
         del wrapper.transaction_state[:]

@@ -2,6 +2,7 @@
 
 from __future__ import absolute_import
 
+import os
 import random
 
 from persistconn import compat
@@ -29,7 +30,7 @@ class Entry(object):
     def __init__(self, pool, generation):
         self.raw = None
         self.pool = pool
-        self.pid = compat.getpid()
+        self.pid = os.getpid()
         self.state = CONNECTING
         self.generation = generation
         self.values = None  # the settings of its database at its last checkout or checkin
@@ -59,4 +60,4 @@ class Entry(object):
 
     def is_inherited(self):
         """Whether it belongs to the process that this one was forked from."""
-        return self.pid != compat.getpid()
+        return self.pid != os.getpid()

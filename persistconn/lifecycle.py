@@ -18,13 +18,14 @@ from functools import partial
 from persistconn import compat, conf, drivers, liveness, transactions
 from persistconn.django_versions import dialect
 from persistconn.entry import CONNECTING
+from persistconn.fork import PerProcess
 from persistconn.pool import Exhausted
 from persistconn.pools import Housekeeper, Pools
 from persistconn.work import Work
 
 pools = Pools()
-compat.after_fork_in_child(pools.leave_the_parent_its_own)
-housekeeper = Housekeeper(pools)
+compat.after_fork_in_child(pools.begin)
+housekeepers = PerProcess(partial(Housekeeper, pools))
 
 #: The classes of wrappers whose driver is none that we keep connections of.
 _strangers = set()
@@ -220,7 +221,7 @@ def _give_back(wrapper, entry):
         values = entry.values
         entry.pool.release(entry, values.max_kept, values.max_idle)
         if values.max_idle is not None:
-            housekeeper.wanted()
+            housekeepers.get().wanted()
 
 
 def close(wrapper, django_closes):
@@ -243,7 +244,7 @@ def is_ours(wrapper, values):
     """Whether this database's connections are kept at all, as the settings are now."""
     if values.max_age == 0 or wrapper.settings_dict["OPTIONS"].get("pool"):
         return False
-    return wrapper.__class__ not in _strangers
+    return wrapper.alias != dialect.maintenance and wrapper.__class__ not in _strangers
 
 
 def _leave_to_the_parent(wrapper, entry):

@@ -15,7 +15,7 @@ def find_fault(entry, now, values):
     if entry.driver.is_closed(entry.raw):
         return "dead"
     events = entry.poll()
-    if _peer_is_gone(events):
+    if events and _peer_is_gone(events):
         return "dead"
     if not (events or entry.suspect or _idle_for(entry, now, values.check_after)):
         return None

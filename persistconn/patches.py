@@ -48,6 +48,13 @@ def on_request_started(sender=None, **kwargs):
         lifecycle.request_started()
 
 
+def on_response_of_asgi(wrapped, handler, args, kwargs):
+    try:
+        return wrapped(*args, **kwargs)
+    finally:
+        lifecycle.request_finished()
+
+
 def on_is_dirty(wrapped, wrapper, args, kwargs):
     return wrapped(*args, **kwargs) or transactions.has_something_to_end(wrapper)
 
@@ -159,6 +166,15 @@ TABLE = [
     ),
 ]
 TABLE += [
+    (
+        ((3, 0), (3, 1)),
+        Wrap(
+            "django.core.handlers.asgi",
+            "ASGIHandler.get_response",
+            on_response_of_asgi,
+            "3.0 sends request_finished in the event loop, not in the thread that has the connection",
+        ),
+    ),
     (
         CURSOR_CONNECTS,
         Listener(

@@ -246,16 +246,14 @@ class Pool(object):
         Those in use are only detached: a thread that this process does not have may have had their
         locks. Whoever holds one here finds out what it is.
         """
-        self.aliases = parents.aliases
+        self.aliases |= parents.aliases
+        parents._idle, idle = [], parents._idle
+        for entry in idle:
+            entry.driver.abandon(entry.raw)
+            self._discarded["fork"] += 1
         for entry in [ref() for ref in parents._known]:
-            if entry is None or entry.raw is None:
-                continue
-            if entry.state == IDLE:
-                entry.driver.abandon(entry.raw)
-                self._discarded["fork"] += 1
-            else:
+            if entry is not None and entry.state == IN_USE:
                 entry.driver.detach(entry.raw)
-        parents._idle = []
 
     def stats(self):
         """Return the counts of this pool as plain data."""

@@ -4,7 +4,7 @@ from __future__ import absolute_import
 
 import threading
 
-from persistconn import compat
+from persistconn.fork import PerProcess
 from persistconn.pool import Pool
 
 
@@ -13,31 +13,30 @@ class Pools(object):
 
     def __init__(self):
         self._keeping = False
-        self._start_afresh()
+        self._process = PerProcess(_OfProcess, self._leave_the_parent_its_own)
 
-    def _start_afresh(self):
-        self._lock = threading.Lock()
-        self._by_key = {}
-        self._pid = compat.getpid()
+    def begin(self):
+        """Let go of a parent's connections now, in a child that was just forked."""
+        self._process.get()
 
     def find(self, key):
         """Return the pool for a key, or None."""
-        self.leave_the_parent_its_own()
-        return self._by_key.get(key)
+        return self._process.get().by_key.get(key)
 
     def find_or_add(self, key, alias):
-        pool = self.find(key)
+        mine = self._process.get()
+        pool = mine.by_key.get(key)
         if pool is None:
-            with self._lock:
-                pool = self._by_key.setdefault(key, Pool(key, self._keeping))
+            with mine.lock:
+                pool = mine.by_key.setdefault(key, Pool(key, self._keeping))
         if alias not in pool.aliases:
             pool.aliases.add(alias)
         return pool
 
     def all(self):
-        self.leave_the_parent_its_own()
-        with self._lock:
-            return list(self._by_key.values())
+        mine = self._process.get()
+        with mine.lock:
+            return list(mine.by_key.values())
 
     def keep(self, keeping):
         """Whether released connections are kept, in all pools, from now on."""
@@ -45,23 +44,21 @@ class Pools(object):
         for pool in self.all():
             pool.keep(keeping)
 
-    def leave_the_parent_its_own(self):
-        """Begin anew if this is a forked child. Called at each fork, or else at each use."""
-        # Without a lock: a child starts with one thread, and an inherited lock may be held for
-        # ever by a thread that only the parent has.
-        if self._pid == compat.getpid():
-            return
-        inherited = self._by_key
-        self._start_afresh()
-        for key, parents in inherited.items():
-            self._by_key[key] = Pool(key, self._keeping)
-            self._by_key[key].inherit(parents)
-
     def expire(self):
         """Close what was idle too long. Return the seconds until the next is, or None."""
         waits = [pool.expire() for pool in self.all()]
         waits = [seconds for seconds in waits if seconds is not None]
         return min(waits) if waits else None
+
+    def _leave_the_parent_its_own(self, mine, parents):
+        for key, pool in list(parents.by_key.items()):
+            mine.by_key.setdefault(key, Pool(key, self._keeping)).inherit(pool)
+
+
+class _OfProcess(object):
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.by_key = {}
 
 
 class Housekeeper(object):
@@ -69,19 +66,12 @@ class Housekeeper(object):
 
     def __init__(self, pools):
         self._pools = pools
-        self._start_afresh()
-
-    def _start_afresh(self):
-        self._pid = compat.getpid()
         self._lock = threading.Lock()
         self._wanted = threading.Event()
         self._running = False
 
     def wanted(self):
         """Some connection is idle that must not be so for ever."""
-        if self._pid != compat.getpid():
-            # A forked child has no such thread, and perhaps a lock that nobody will release.
-            self._start_afresh()
         with self._lock:
             self._wanted.set()
             if not self._running:

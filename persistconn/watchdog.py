@@ -12,6 +12,7 @@ import socket
 import threading
 
 from persistconn import compat
+from persistconn.fork import PerProcess
 
 #: Seconds by which a limit may be exceeded at the most, for a thread that costs next to nothing.
 TICK = 0.1
@@ -28,10 +29,10 @@ class Limit(object):
 
     def __enter__(self):
         self.ends_at = compat.monotonic() + self.seconds
-        _watchdog.watch(self)
+        _watchdogs.get().watch(self)
 
     def __exit__(self, *exception):
-        _watchdog.forget(self)
+        _watchdogs.get().forget(self)
 
 
 class Limitless(object):
@@ -45,10 +46,9 @@ class Limitless(object):
 
 
 class Watchdog(object):
-    """One thread for all limits of the process, started with the first."""
+    """One thread for all limits of a process, started with the first."""
 
     def __init__(self):
-        self._pid = compat.getpid()
         self._lock = threading.Lock()
         self._limits = set()
         self._wanted = threading.Event()
@@ -56,9 +56,6 @@ class Watchdog(object):
         self._thread = None
 
     def watch(self, limit):
-        if self._pid != compat.getpid():
-            # A forked child has neither the thread nor any use for the parent's limits.
-            self.__init__()
         with self._lock:
             self._limits.add(limit)
             if self._thread is None:
@@ -71,7 +68,7 @@ class Watchdog(object):
 
     def end(self):
         """End the thread; at the exit of Python 2 it would find its modules gone."""
-        if self._thread is not None and self._pid == compat.getpid():
+        if self._thread is not None:
             self._ended.set()
             self._wanted.set()
             self._thread.join()
@@ -113,5 +110,5 @@ def _shut_down(fd):
         line.close()
 
 
-_watchdog = Watchdog()
-atexit.register(_watchdog.end)
+_watchdogs = PerProcess(Watchdog)
+atexit.register(lambda: _watchdogs.get().end())

@@ -5,6 +5,7 @@ from __future__ import absolute_import
 import gc
 import os
 import threading
+import time
 
 import pytest
 import support
@@ -186,9 +187,33 @@ def test_a_child_may_be_forked_while_another_thread_has_the_pool_locked():
     unit_of_work()
     (pool,) = [pool for pool in pools.all() if pool._idle]
     with pool._lock:
-        with pools._lock:
+        with pools._process.get().lock:
             assert in_child(unit_of_work) == 0
     unit_of_work()
+
+
+def test_a_child_may_have_its_threads_before_it_asks_for_the_first_time():
+    from persistconn.fork import PerProcess
+
+    inherited = []
+    made = PerProcess(
+        lambda: time.sleep(0.001) or object(), lambda mine, old: inherited.append(old)
+    )
+    parents = made.get()
+
+    def work():
+        seen = []
+        threads = [threading.Thread(target=lambda: seen.append(made.get())) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(set(seen)) == 1
+        assert seen[0] is not parents
+        assert inherited == [parents]
+
+    assert in_child(work) == 0
+    assert made.get() is parents
 
 
 def test_so_may_one_whose_connection_is_in_use():
