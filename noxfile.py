@@ -50,7 +50,8 @@ def tests(session):
     run_pytest(session)
 
 
-@nox.session
+# virtualenv may have found newer wheels meanwhile, which old Pythons cannot run.
+@nox.session(venv_params=["--pip=embed", "--setuptools=embed", "--wheel=embed"])
 @nox.parametrize("python, django", CELLS)
 def matrix(session, django):
     """Run the tests on every supported pair of Python and Django."""
@@ -178,8 +179,8 @@ def django_suites(session):
             line, wrong = suite.compare(suite.stock(results), results)
             lines.append(f"{name:14}{title:26}{line}")
             complaints += [f"{name}, {title}: {what}" for what in wrong]
-            print(lines[-1], *wrong, sep="\n")
-    print("", *lines, "", *complaints, sep="\n")
+            print(lines[-1], *wrong, sep="\n", flush=True)
+    print("", *lines, "", *complaints, sep="\n", flush=True)
     if complaints:
         session.error("Django's tests do not pass as they do without persistconn")
 
@@ -218,8 +219,10 @@ class DjangoSuite:
         version = {**oldest, **suites.MORE_CELLS}[self.name]
         python = self.folder / "env" / "bin" / "python"
         if not python.exists():
-            virtualenv = ["-m", "virtualenv", "--quiet", f"--python=python{version}"]
-            self._call(sys.executable, *virtualenv, python.parent.parent)
+            # virtualenv may have found newer wheels meanwhile, which old Pythons cannot run.
+            seeds = [f"--{seed}=embed" for seed in ("pip", "setuptools", "wheel")]
+            virtualenv = [sys.executable, "-m", "virtualenv", "--quiet", *seeds]
+            self._call(*virtualenv, f"--python=python{version}", python.parent.parent)
         needed = suites.requirements(self.django, version, psycopg3=self.name != self.django)
         self._pip(python, "install", f"Django=={self.django}.*", *needed, wheel())
         return python
@@ -290,3 +293,39 @@ def comparable(versions):
     """Django's tests differ from patch to patch, and hardly with that of anything else."""
     minors = {name: version.rpartition(".")[0] for name, version in versions.items()}
     return {**minors, "Django": versions["Django"]}
+
+
+# The newest with both drivers, the oldest with ASGI, and old Django on old servers.
+SERVER_CELLS = [
+    nox.param(python, django, id=f"py{python}-django{django.replace('+', '-')}")
+    for python, django in [
+        ("3.13", "6.1+psycopg3"),
+        ("3.13", "6.1"),
+        ("3.8", "3.1"),
+        ("3.8", "3.0"),
+        ("2.7", "1.5"),
+    ]
+]
+
+
+# virtualenv may have found newer wheels meanwhile, which old Pythons cannot run.
+@nox.session(venv_params=["--pip=embed", "--setuptools=embed", "--wheel=embed"])
+@nox.parametrize("python, django", SERVER_CELLS)
+def servers(session, django):
+    """Run the tests under real gunicorn, gevent, uvicorn and, with a C compiler, uWSGI."""
+    django, _, psycopg3 = django.partition("+")
+    requirements = [f"Django=={django}.*", "gevent", "gunicorn", "psycogreen", "pytest"]
+    if session.python == "2.7":
+        requirements.append("futures")
+    else:
+        requirements.append("uvicorn")
+    if psycopg3:
+        requirements.append("psycopg[binary]")
+    else:
+        old = tuple(map(int, django.split("."))) < (3, 1)
+        requirements.append("psycopg2-binary<2.9" if old else "psycopg2-binary")
+    session.install(wheel(), *requirements)
+    # Without a compiler its tests are skipped.
+    session.run("pip", "install", "--quiet", "uwsgi", success_codes=[0, 1], silent=True)
+    env = {"PYTHONPATH": str(ROOT), "PERSISTCONN_PG_BIN": postgres_bin()}
+    session.run("pytest", *(session.posargs or ["tests/servers"]), env=env)

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import types
 import unittest
@@ -27,19 +28,20 @@ def main():
 
     from demo_project.postgres import PrivatePostgres
 
+    # A pool that makes somebody wait for ever must not make the session wait.
+    signal.alarm(suites.TIME_LIMIT[options.labels])
+    with_persistconn = not options.stock
     tests = os.path.join(options.sdist, "tests")
     with PrivatePostgres() as server:
         versions = create_databases(server)
-        settings = None if options.stock else options.settings
-        set_environment(server, settings, suites.LIVE_SERVER)
-        if settings and not persistconn_knows(settings):
+        set_environment(server, options.settings, suites.LIVE_SERVER)
+        prepare_django(with_persistconn)
+        if with_persistconn and not persistconn_knows(options.settings):
             return write(options.result, None)
-        results = record_results(then=is_kept_over_requests if settings else lambda: None)
-        prepare_django(with_persistconn=settings is not None)
+        results = record_results(then=is_kept_over_requests if with_persistconn else bool)
         labels = suites.labels(versions["Django"], tests, options.labels)
-        execute(os.path.join(tests, "runtests.py"), arguments(labels), settings is not None)
-        # Within the server's life: a connection that is still looked at needs its peer.
-        results.update(versions=versions, stats=None if options.stock else totals())
+        execute(os.path.join(tests, "runtests.py"), arguments(labels), with_persistconn)
+        results.update(versions=versions, stats=totals() if with_persistconn else None)
         write(options.result, results)
 
 
@@ -70,7 +72,7 @@ def set_environment(server, settings, live_server):
     os.environ["DJANGO_SETTINGS_MODULE"] = "suite_settings"
     os.environ["DJANGO_LIVE_TEST_SERVER_ADDRESS"] = live_server
     given = {"host": server.host, "port": server.port, "user": server.user}
-    given.update(databases=DATABASES, settings=settings or {})
+    given.update(databases=DATABASES, settings=settings)
     os.environ["PERSISTCONN_SUITE"] = json.dumps(given)
 
 
@@ -163,7 +165,7 @@ def execute(path, argv, with_persistconn):
 
 def record_results(then):
     """Return a dict that is filled in when Django's test runner has run, with "kept": then()."""
-    results = {"run": 0, "failures": [], "errors": []}
+    results = {"run": 0, "failures": [], "errors": [], "kept": False}
     stock = unittest.TextTestRunner.run
     running = []
 
@@ -209,11 +211,13 @@ def is_kept_over_requests():
 
 
 def totals():
-    """What persistconn counted, over all databases."""
+    """What persistconn counted, over both databases."""
     import persistconn
 
     assert persistconn.is_enabled()
-    databases = persistconn.stats().values()
+    # Tests copy connections under other aliases, which show the same numbers.
+    stats = persistconn.stats()
+    databases = [stats[alias] for alias in DATABASES if alias in stats]
     total = dict((name, sum(n[name] for n in databases)) for name in ("opened", "reused"))
     total["discarded"] = {}
     for numbers in databases:

@@ -13,8 +13,8 @@ CONNECTIONS = (
     " bulk_create view_tests migrate_signals app_loading apps"
 ).split()
 
-#: Runs with persistconn, by what its settings are besides the defaults. One with a setting that
-#: persistconn does not have is left out.
+#: Runs with persistconn, and its settings in each. One with a setting that persistconn does not
+#: have is left out.
 RUNS = {
     "persistconn": {"MAX_AGE": 600},
     "persistconn, MAX_CONNS 4": {"MAX_AGE": 600, "MAX_CONNS": 4},
@@ -34,6 +34,9 @@ BROKEN_LABELS = {"1.5": ["utils"]}
 
 #: What is kept of the results of stock.
 KEPT = ["versions", "run", "failures", "errors"]
+
+#: Seconds that one run may take.
+TIME_LIMIT = {"connections": 900, "all": 7200}
 
 #: Where Django 1.4 to 1.10 let a LiveServerTestCase listen; 8081 alone can be taken.
 LIVE_SERVER = "localhost:18081-18180"
