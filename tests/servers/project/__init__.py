@@ -1,0 +1,1 @@
+"""A Django project that servers serve: it answers who answered."""

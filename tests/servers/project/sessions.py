@@ -1,0 +1,98 @@
+"""Which session of the database serves whom, and what a process had before its children."""
+
+from __future__ import absolute_import
+
+import json
+import os
+import threading
+
+#: What the process that imported the project has: its pid and its sessions.
+importer = {}
+
+
+def set_up():
+    """Load the project where no server does, and return persistconn, installed."""
+    import django
+
+    if hasattr(django, "setup"):
+        django.setup()
+    import persistconn
+
+    # Before 1.7 nothing else would import it until somebody needs all models.
+    persistconn.install()
+    return persistconn
+
+
+def ask(tag="", seconds=0, alias="default"):
+    """The database's own echo of the tag, from the session that sleeps so long."""
+    from django.db import connections
+
+    cursor = connections[alias].cursor()
+    try:
+        cursor.execute(
+            "SELECT CAST(%s AS text), pg_backend_pid(), pg_sleep(%s)", [tag, float(seconds)]
+        )
+        echo, backend, slept = cursor.fetchone()
+    finally:
+        cursor.close()
+    return {"tag": echo, "backend": backend, "process": os.getpid()}
+
+
+def backend(alias="default"):
+    return ask(alias=alias)["backend"]
+
+
+def end_of_work():
+    """close_old_connections(), or what it was called before 1.6."""
+    from django import db
+
+    end = getattr(db, "close_old_connections", None) or db.close_connection
+    end()
+
+
+def unit_of_work():
+    try:
+        return backend()
+    finally:
+        end_of_work()
+
+
+def in_thread(work):
+    """Run work in a thread that ends; return what it returns."""
+    results = []
+    thread = threading.Thread(target=lambda: results.append(work()))
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+def query_at_import():
+    """Leave a session in use, as a query in ready() or urls.py does, and another idle.
+
+    Not with a thread: under Python 2 it would wait for this import to end.
+    """
+    both = {backend(), backend("other")}
+    end_of_work()
+    in_use = between_transactions()
+    (idle,) = both - {in_use}
+    importer.update(process=os.getpid(), in_use=in_use, idle=idle)
+
+
+def between_transactions():
+    """The session in use, out of the transaction that each statement opens before 1.6."""
+    from django.db import connection
+
+    in_use = backend()
+    if hasattr(connection, "_commit") and not getattr(connection, "autocommit", False):
+        connection._commit()
+    return in_use
+
+
+def look_again(path):
+    """In the importing process, at its end: are its sessions the same, and do they work?"""
+    if not importer:
+        return
+    now = {"process": os.getpid(), "in_use": between_transactions(), "idle": backend("other")}
+    end_of_work()
+    with open(path, "w") as report:
+        json.dump({"before": importer, "after": now}, report)

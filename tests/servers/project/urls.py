@@ -1,0 +1,36 @@
+from __future__ import absolute_import
+
+import django
+
+from project import views
+
+try:
+    from django.urls import re_path
+except ImportError:
+    try:
+        from django.conf.urls import url as re_path
+    except ImportError:
+        from django.conf.urls.defaults import url as re_path
+
+handler404, handler500 = views.handler404, views.handler500
+
+urlpatterns = [
+    re_path("^ready/$", views.ready),
+    re_path("^who/$", views.who),
+    re_path("^slow/$", views.slow),
+    re_path("^stats/$", views.stats),
+    re_path("^fork/$", views.fork),
+    re_path("^multiprocess/$", views.multiprocess),
+]
+
+if django.VERSION >= (3, 1):
+    from project import async_views
+
+    urlpatterns += [
+        re_path("^async/who/$", async_views.who),
+        re_path("^async/stats/$", async_views.stats),
+        re_path("^async/slow/$", async_views.slow),
+        re_path("^async/nap/$", async_views.nap),
+        re_path("^async/stream/$", async_views.stream),
+        re_path("^stream/$", async_views.sync_stream),
+    ]
