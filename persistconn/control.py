@@ -68,7 +68,7 @@ def drain():
 
     For a failover, a change of a role's rights, or whatever else asks for new sessions.
     """
-    lifecycle.drain()
+    lifecycle.pools.drain()
 
 
 def stats():
@@ -77,7 +77,7 @@ def stats():
 
     Two aliases of one database share connections, and show the same numbers.
     """
-    return lifecycle.stats()
+    return lifecycle.pools.stats()
 
 
 atexit.register(drain)

@@ -293,29 +293,3 @@ def keep(keeping):
     if keeping:
         Work.turns += 1
     pools.keep(keeping)
-
-
-def drain():
-    """Close all idle connections now, and those in use when their work ends."""
-    for pool in pools.all():
-        pool.drain()
-
-
-def stats():
-    """Return the counts by alias, as plain data."""
-    by_alias = {}
-    for pool in pools.all():
-        numbers = pool.stats()
-        if not numbers["opened"] and not numbers["discarded"]:
-            continue
-        for alias in list(pool.aliases):
-            _add_up(by_alias.setdefault(alias, {"discarded": {}}), numbers)
-    return by_alias
-
-
-def _add_up(total, numbers):
-    for name, number in numbers.items():
-        if isinstance(number, dict):
-            _add_up(total[name], number)
-        else:
-            total[name] = total.get(name, 0) + number

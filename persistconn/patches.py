@@ -65,7 +65,7 @@ def on_is_dirty_by_alias(wrapped, instance, args, kwargs):
 
 
 def on_dropping_a_database(wrapped, creation, args, kwargs):
-    lifecycle.drain()
+    lifecycle.pools.drain()
     return wrapped(*args, **kwargs)
 
 

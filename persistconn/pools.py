@@ -44,6 +44,21 @@ class Pools(object):
         for pool in self.all():
             pool.keep(keeping)
 
+    def drain(self):
+        """Close all idle connections now, and those in use when their work ends."""
+        for pool in self.all():
+            pool.drain()
+
+    def stats(self):
+        """Return the counts by alias, as plain data, of those that ever had a connection."""
+        by_alias = {}
+        for pool in self.all():
+            numbers = pool.stats()
+            if numbers["opened"] or numbers["discarded"]:
+                for alias in list(pool.aliases):
+                    _add_up(by_alias.setdefault(alias, {"discarded": {}}), numbers)
+        return by_alias
+
     def expire(self):
         """Close what was idle too long. Return the seconds until the next is, or None."""
         waits = [pool.expire() for pool in self.all()]
@@ -59,6 +74,14 @@ class _OfProcess(object):
     def __init__(self):
         self.lock = threading.Lock()
         self.by_key = {}
+
+
+def _add_up(total, numbers):
+    for name, number in numbers.items():
+        if isinstance(number, dict):
+            _add_up(total[name], number)
+        else:
+            total[name] = total.get(name, 0) + number
 
 
 class Housekeeper(object):

@@ -308,6 +308,7 @@ def test_a_bound_is_no_concern_of_sqlite(tmpdir):
     with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=0):
         first, second = sqlite(str(tmpdir.join("one"))), sqlite(str(tmpdir.join("one")))
         first.cursor(), second.cursor()
+        assert [wrapper.connection is None for wrapper in (first, second)] == [False, False]
         first.close(), second.close()
 
 

@@ -127,6 +127,7 @@ def test_all_or_nothing(target):
 def test_an_optional_row_may_have_no_module(target):
     patches = patcher(OptionalWrap("patching_missing", "function", shout, "a test"))
     patches.apply()
+    assert patches.applied
     patches.undo()
 
 
