@@ -61,7 +61,7 @@ class Run(object):
     def _environment(self, report):
         more = {"SERVERS_REPORT": report}
         if self.kind.preload:
-            more["SERVERS_QUERY_AT_IMPORT"] = "yes"
+            more["SERVERS_QUERY_AT_IMPORT"] = "query_and_end_at_import"
         if self.kind.worker == "gevent":
             more["SERVERS_GEVENT"] = "yes"
         bound = {"MAX_CONNS": self.kind.max_conns, "TIMEOUT": 20}

@@ -100,7 +100,7 @@ USES = {"use": children_use_it, "end": children_only_end, "collect": children_co
 
 def main(use, how):
     sessions.set_up()
-    sessions.query_at_import()
+    sessions.query_and_end_at_import()
     if how == "multiprocessing":
         childs, code = with_multiprocessing(USES[use])
     else:

@@ -67,15 +67,16 @@ def in_thread(work):
 
 
 def query_at_import():
-    """Leave a session in use, as a query in ready() or urls.py does, and another idle.
+    """Leave a session in use, as a query in ready() or urls.py does."""
+    importer.update(process=os.getpid(), in_use=between_transactions())
 
-    Not with a thread: under Python 2 it would wait for this import to end.
-    """
-    both = {backend(), backend("other")}
+
+def query_and_end_at_import():
+    """Leave one idle, too. Not with a thread: under Python 2 it would wait for this import to end."""
+    both = set([backend(), backend("other")])
     end_of_work()
-    in_use = between_transactions()
-    (idle,) = both - {in_use}
-    importer.update(process=os.getpid(), in_use=in_use, idle=idle)
+    query_at_import()
+    (importer["idle"],) = both - set([importer["in_use"]])
 
 
 def between_transactions():

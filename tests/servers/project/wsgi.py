@@ -17,4 +17,4 @@ except ImportError:
 
 if "SERVERS_QUERY_AT_IMPORT" in os.environ:
     sessions.set_up()
-    sessions.query_at_import()
+    getattr(sessions, os.environ["SERVERS_QUERY_AT_IMPORT"])()
