@@ -103,32 +103,33 @@ def take_over(wrapper):
     entry = _entry_of(wrapper)
     if entry is not None:
         return entry
-    slot = getattr(wrapper, "_persistconn", None)
-    if slot is not None and slot.state != CONNECTING:
-        slot = None
-    raw = getattr(wrapper, "connection", None)
-    driver = drivers.of(raw) if raw is not None else None
-    values = conf.of(wrapper.settings_dict)
-    if driver is not None and not driver.is_closed(raw) and is_ours(wrapper, values):
-        entry = slot or _pool_of(wrapper).add()
-        entry.opened(raw, driver)
-        entry.values = values
-        entry.carried = dialect.carried(wrapper)
-    elif slot is not None:
-        slot.pool.forget(slot, "error")
-    if raw is not None and driver is None:
-        _strangers.add(wrapper.__class__)
+    slot, raw = _slot_of(wrapper), getattr(wrapper, "connection", None)
+    wrapper._persistconn = None
     if raw is not None:
+        entry = _account_for(wrapper, raw, slot)
         _hold(wrapper, entry)
-    else:
-        wrapper._persistconn = None
+    if slot is not None and entry is not slot:
+        slot.pool.forget(slot, "error")
+    return entry
+
+
+def _account_for(wrapper, raw, slot):
+    driver, values = drivers.of(raw), conf.of(wrapper.settings_dict)
+    if driver is None:
+        _strangers.add(wrapper.__class__)
+        return None
+    if driver.is_closed(raw) or not is_ours(wrapper, values):
+        return None
+    entry = slot or _pool_of(wrapper).add()
+    entry.opened(raw, driver)
+    entry.values = values
+    entry.carried = dialect.carried(wrapper)
     return entry
 
 
 def look_at(wrapper):
     """Look whether an open wrapper's connection can be used. Close the wrapper if it cannot."""
-    entry = getattr(wrapper, "_persistconn", None)
-    if entry is not None and entry.state == CONNECTING:
+    if _slot_of(wrapper) is not None:
         # connect() sets autocommit, and a question would leave its session in a transaction.
         return
     entry = _entry_of(wrapper)
@@ -264,6 +265,12 @@ def _entry_of(wrapper):
     if entry is None or entry.state == CONNECTING or entry.raw is not wrapper.connection:
         return None
     return entry
+
+
+def _slot_of(wrapper):
+    """The slot in which Django is opening a connection for the wrapper, or None."""
+    entry = getattr(wrapper, "_persistconn", None)
+    return entry if entry is not None and entry.state == CONNECTING else None
 
 
 def _hold(wrapper, entry):
