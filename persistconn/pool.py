@@ -121,7 +121,7 @@ class Pool(object):
         except BaseException:
             self._give_up(waiter)
             if waiter.entry is not None:
-                self.release(waiter.entry)
+                self.release(waiter.entry, max_idle=self._max_idle)
             raise
         self._give_up(waiter, waited)
         if waiter.entry is None:

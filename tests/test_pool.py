@@ -334,6 +334,19 @@ def test_one_that_was_given_to_an_interrupted_waiter_goes_to_the_next(pool, driv
     assert pool.acquire(fine, 1, 0) is held
 
 
+def test_an_interrupted_wait_does_not_end_the_watch_over_idle_ones(pool, driver, monkeypatch):
+    def served_then_interrupted(waiter, began, timeout):
+        pool.release(held, max_idle=10)
+        raise KeyboardInterrupt
+
+    held = opened(pool, driver)
+    monkeypatch.setattr(pool, "_wait_for", served_then_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pool.acquire(fine, 1, 10)
+    monkeypatch.undo()
+    assert pool.expire() is not None
+
+
 BOUND, STEPS, WORKERS = 4, 12000, 12
 
 
