@@ -70,7 +70,8 @@ def test_a_thread_that_ends_without_giving_back_leaves_nothing_open():
         in_thread(pid)
     gc.collect()
     assert wait_until(lambda: backends() == [])
-    assert persistconn.stats()["default"]["in_use"] == 0
+    # Another thread closes them, and counts each only when its session is closed.
+    assert wait_until(lambda: persistconn.stats()["default"]["in_use"] == 0)
 
 
 def test_a_wrapper_that_is_thrown_away_takes_its_connection_along():
