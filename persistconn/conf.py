@@ -55,6 +55,7 @@ SETTINGS = {
     "MAX_CONNS": Setting(None, _is_count(1), "a whole number from 1 on or None (no bound)"),
     "TIMEOUT": Setting(5, _is_wait, "a number of seconds or 0 (do not wait)"),
     "MAX_KEPT": Setting(None, _is_count(0), "a whole number from 0 on or None (no bound)"),
+    "CONNECT_DEADLINE": Setting(5, _is_wait, "a number of seconds or 0 (one try)"),
     "MAX_IDLE": Setting(None, _is_positive_or_none, "a number of seconds above 0 or None (never)"),
 }
 

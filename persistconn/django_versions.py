@@ -59,6 +59,10 @@ class Django18(object):
             getattr(project, "USE_TZ", False),
         )
 
+    def database_module(self, wrapper):
+        """The driver's module, which a wrapper connects by."""
+        return getattr(wrapper, "Database", None)
+
     def initialised(self):
         """The wrappers of this thread, without making any."""
         from django.db import connections
@@ -126,7 +130,8 @@ class Django18(object):
             wrapper._set_autocommit(autocommit)
             wrapper.autocommit = autocommit
         # psycopg2's set_isolation_level() switches autocommit off, and the wrapper does not know.
-        entry.driver.restore(entry.raw, dict(entry.flags, autocommit=autocommit))
+        flags = dict(entry.flags, autocommit=autocommit)
+        entry.driver.restore(entry.raw, flags, entry.values.check_timeout)
 
     def end_stock(self, wrapper):
         """End a unit of work as Django does by itself."""
@@ -171,6 +176,12 @@ class Django14(Django16):
     end_of_work = "close_connection"
     end_of_work_signals = ("request_finished",)
 
+    def database_module(self, wrapper):
+        for cls in wrapper.__class__.__mro__:
+            module = sys.modules.get(cls.__module__)
+            if hasattr(module, "Database"):
+                return module.Database
+
     def carried(self, wrapper):
         return {}
 
@@ -182,7 +193,8 @@ class Django14(Django16):
     def _set_isolation_level(self, wrapper, entry):
         wanted = getattr(wrapper, "isolation_level", None)
         if wanted is not None and entry.driver.isolation_level(entry.raw) != wanted:
-            entry.raw.set_isolation_level(wanted)
+            with entry.driver.limit(entry.raw, entry.values.check_timeout):
+                entry.raw.set_isolation_level(wanted)
 
     def settle(self, wrapper, entry):
         # 1.2 and 1.3 set the time zone in the first transaction, and a rollback would lose it for
@@ -229,7 +241,7 @@ class Django14(Django16):
         # What the wrapper's isolation level has settled already.
         settled = ("autocommit", "isolation_level")
         flags = dict((name, entry.flags[name]) for name in entry.flags if name not in settled)
-        entry.driver.restore(entry.raw, flags)
+        entry.driver.restore(entry.raw, flags, entry.values.check_timeout)
 
     def abort(self, wrapper):
         # 1.2, 1.3 and 1.4.0 have none.

@@ -23,8 +23,8 @@ class Entry(object):
     """
 
     __slots__ = (
-        "raw driver pool pid state generation opened_at jitter used_at poll is_blind flags suspect"
-        " doom carried values __weakref__"
+        "raw driver pool pid state generation opened_at jitter used_at poll is_blind"
+        " flags doom carried values read_only_by losses_survived __weakref__"
     ).split()
 
     def __init__(self, pool, generation):
@@ -36,16 +36,17 @@ class Entry(object):
         self.values = None  # the settings of its database at its last checkout or checkin
         self.doom = None  # the reason why it is not to be kept
 
-    def opened(self, raw, driver):
+    def opened(self, raw, driver, read_only_by=()):
         self.raw = raw
         self.driver = driver
         self.opened_at = self.used_at = compat.monotonic()
+        self.losses_survived = self.pool.losses
         self.jitter = 1 - JITTER * random.random()
         fd = driver.fileno(raw)
         self.poll = list if fd is None else compat.poller(fd)
         self.is_blind = fd is None  # its socket cannot be looked at, so it is always asked
         self.flags = driver.flags(raw)
-        self.suspect = False  # it must answer SELECT 1 before it is handed out again
+        self.read_only_by = read_only_by  # the server's parameters that make it useless if on
         self.carried = {}  # what Django noted on the wrapper when it opened the connection
         self.pool.count_opened(self)
 
@@ -54,6 +55,18 @@ class Entry(object):
 
     def close(self):
         pass
+
+    def is_suspect(self):
+        """Whether it must answer SELECT 1 before its next use: another has been lost since it last
+        did, by what may have happened to this one, too."""
+        return self.losses_survived != self.pool.losses
+
+    def distrust(self):
+        self.losses_survived = None
+
+    def is_read_only(self):
+        """Whether it is of no use to settings that ask for a session that can write."""
+        return any(self.driver.parameter(self.raw, name) == "on" for name in self.read_only_by)
 
     def outlived(self, max_age, now):
         return max_age is not None and now - self.opened_at >= max_age * self.jitter

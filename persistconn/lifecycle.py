@@ -19,6 +19,7 @@ from persistconn import compat, conf, drivers, liveness, transactions
 from persistconn.django_versions import dialect
 from persistconn.entry import CONNECTING
 from persistconn.fork import PerProcess
+from persistconn.opening import Opening
 from persistconn.pool import Exhausted
 from persistconn.pools import Housekeeper, Pools
 from persistconn.work import Work
@@ -83,9 +84,17 @@ def _fault(values, entry):
 
 
 def open_new(wrapper, django_opens):
-    """Let Django open a connection for a closed wrapper. Return what ``django_opens()`` does."""
+    """Let Django open a connection for a closed wrapper. Return what ``django_opens()`` does.
+
+    A server that cannot be reached, or lets nobody in yet, is tried for CONNECT_DEADLINE seconds.
+    """
+    slot = _slot_of(wrapper)
     try:
-        result = django_opens()
+        if slot is None:
+            result = django_opens()
+        else:
+            attempt = Opening(wrapper, slot.values.connect_deadline, django_opens)
+            result = slot.pool.gate.pass_through(attempt, attempt.is_passing, attempt.seconds)
     except BaseException:
         entry = take_over(wrapper)
         if entry is not None:
@@ -121,7 +130,9 @@ def _account_for(wrapper, raw, slot):
     if driver.is_closed(raw) or not is_ours(wrapper, values):
         return None
     entry = slot or _pool_of(wrapper).add()
-    entry.opened(raw, driver)
+    options = wrapper.settings_dict["OPTIONS"]
+    driver.keep_alive(raw, options)
+    entry.opened(raw, driver, driver.read_only_by(options))
     entry.values = values
     entry.carried = dialect.carried(wrapper)
     return entry
@@ -204,7 +215,8 @@ def _why_not_keep(wrapper, entry):
     if reason is not None:
         return reason
     entry.used_at = compat.monotonic()
-    entry.suspect = entry.is_blind or getattr(wrapper, "errors_occurred", False)
+    if entry.is_blind or getattr(wrapper, "errors_occurred", False):
+        entry.distrust()
     if entry.outlived(entry.values.max_age, entry.used_at):
         return "age"
     # A test runner's settings, or an overridden time zone, may be others than at the checkout.
@@ -233,12 +245,14 @@ def close(wrapper, django_closes):
     if entry.is_inherited():
         entry.driver.abandon(entry.raw)
         return django_closes()
+    # Django closes, too, what was lost in an atomic().
+    reason = "dead" if entry.driver.is_closed(entry.raw) else "closed by caller"
     try:
         return django_closes()
     finally:
         # Not sooner: a slot is not free before its connection is closed.
         wrapper._persistconn = None
-        entry.pool.forget(entry, "closed by caller")
+        entry.pool.forget(entry, reason)
 
 
 def is_ours(wrapper, values):

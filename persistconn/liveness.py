@@ -9,7 +9,7 @@ def find_fault(entry, now, values):
     """Return why a connection outside a transaction cannot be used, or None if it can.
 
     ``values`` has check_after and check_timeout, in seconds. The answers are reasons to discard:
-    "dead", "check failed". Closed peers are seen by a poll of the socket, without a round trip and
+    "dead", "check failed", "read only". Closed peers are seen by a poll of the socket, without a round trip and
     without a query; whatever else a server or a network can do shows only in an answer.
     """
     if entry.driver.is_closed(entry.raw):
@@ -17,11 +17,13 @@ def find_fault(entry, now, values):
     events = entry.poll()
     if events and _peer_is_gone(events):
         return "dead"
-    if not (events or entry.suspect or _idle_for(entry, now, values.check_after)):
-        return None
-    if not entry.driver.ping(entry.raw, values.check_timeout):
-        return "check failed"
-    entry.suspect = False
+    if events or entry.is_suspect() or _idle_for(entry, now, values.check_after):
+        losses = entry.pool.losses
+        if not entry.driver.ping(entry.raw, values.check_timeout):
+            return "check failed"
+        entry.losses_survived = losses
+    if entry.read_only_by and entry.is_read_only():
+        return "read only"
     return None
 
 

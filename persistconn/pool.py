@@ -13,8 +13,12 @@ import weakref
 
 from persistconn import compat
 from persistconn.entry import GONE, IDLE, IN_USE, Entry
+from persistconn.gate import Gate
 
 logger = logging.getLogger("persistconn")
+
+#: The reasons to discard one that can be true of all others, too.
+LOSSES = frozenset(["dead", "check failed", "read only"])
 
 #: Seconds after which a waiting thread looks for connections whose owners are gone.
 SLICE = 0.5
@@ -48,6 +52,8 @@ class Pool(object):
     def __init__(self, key=None, keeping=True):
         self.key = key
         self.aliases = set()
+        self.gate = Gate()
+        self.losses = 0
         self._lock = threading.Lock()
         self._keeping = keeping
         self._generation = 0
@@ -107,7 +113,8 @@ class Pool(object):
         with self._lock:
             self._reused -= 1
             self._count_discarded(entry, fault)
-            other = self._free_one(None)
+            # Whoever has waited for one answer in vain is not made to wait for the next.
+            other = self._new_slot() if fault == "check failed" else self._free_one(None)
             self._serve_waiters()
         return other
 
@@ -206,6 +213,8 @@ class Pool(object):
             self._known.discard(weakref.ref(entry))
             if entry.raw is not None:
                 self._discarded[reason] += 1
+                if reason in LOSSES:
+                    self.losses += 1
             entry.state = GONE
 
     def drain(self):

@@ -51,7 +51,7 @@ def _tried(step, wrapper, entry):
         return step(wrapper, entry)
     except Exception:
         logger.warning("A connection is not kept: ending its transaction failed.", exc_info=True)
-        return "error"
+        return "dead" if entry.driver.is_closed(entry.raw) else "error"
 
 
 def _end(wrapper, entry):

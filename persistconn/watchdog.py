@@ -19,12 +19,15 @@ TICK = 0.1
 
 
 class Limit(object):
-    """``with Limit(fd, seconds):`` the socket is shut down if the block lasts longer."""
+    """``with Limit(line, seconds):`` the socket is shut down if the block lasts longer.
 
-    __slots__ = ("fd", "seconds", "ends_at")
+    ``line``: its descriptor, or an object whose fileno() is asked for it then, and may raise.
+    """
 
-    def __init__(self, fd, seconds):
-        self.fd = fd
+    __slots__ = ("line", "seconds", "ends_at")
+
+    def __init__(self, line, seconds):
+        self.line = line
         self.seconds = seconds
 
     def __enter__(self):
@@ -93,14 +96,15 @@ class Watchdog(object):
         now = compat.monotonic()
         for limit in [limit for limit in self._limits if now >= limit.ends_at]:
             self._limits.discard(limit)
-            _shut_down(limit.fd)
+            _shut_down(limit.line)
 
 
-def _shut_down(fd):
+def _shut_down(line):
     try:
+        fd = line if isinstance(line, int) else line.fileno()
         # Of what family it is does not matter for this.
         line = socket.fromfd(fd, socket.AF_INET, socket.SOCK_STREAM)
-    except (OSError, socket.error):
+    except Exception:
         return
     try:
         line.shutdown(socket.SHUT_RDWR)

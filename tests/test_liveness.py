@@ -5,6 +5,7 @@ from __future__ import absolute_import
 import os
 import signal
 import socket
+import threading
 import time
 
 import pytest
@@ -246,6 +247,142 @@ def test_a_check_that_fails_discards(clock, monkeypatch):
     end_of_work()
 
 
+def keep_idle(number):
+    """So many idle connections; returns their backends, the next to be used last."""
+    held, ready, go = [], threading.Semaphore(0), threading.Event()
+
+    def hold():
+        held.append(pid())
+        ready.release()
+        go.wait()
+        end_of_work()
+
+    threads = [threading.Thread(target=hold) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for _ in threads:
+        ready.acquire()
+    go.set()
+    for thread in threads:
+        thread.join()
+    return held
+
+
+def in_a_row(number):
+    """The backends of so many connections that are in use at the same time."""
+    if number == 0:
+        return []
+    mine = pid()
+    others = support.in_thread(lambda: in_a_row(number - 1))
+    end_of_work()
+    return [mine] + others
+
+
+def test_after_a_loss_older_connections_are_asked_once_and_kept(pings):
+    keep_idle(3)
+    lost = in_a_row(1)[0]
+    support.query("SELECT pg_terminate_backend(%s, 10000)", None, lost)
+    alive = set(support.backends())
+    assert len(alive) == 2
+    assert alive <= set(in_a_row(3))
+    assert pings == [True, True]
+    in_a_row(3)
+    assert pings == [True, True]
+
+
+def test_a_loss_in_use_makes_older_connections_suspect(pings):
+    keep_idle(2)
+    used = pid()
+    if support.BEFORE_1_6:
+        connection._rollback()
+    support.query("SELECT pg_terminate_backend(%s, 10000)", None, used)
+    pid()
+    assert pings == [True]
+    end_of_work()
+
+
+def test_one_that_was_opened_after_a_loss_is_not_suspect(pings):
+    pid()
+    end_of_work()
+    kill_backends()
+    pid()
+    end_of_work()
+    pid()
+    assert pings == []
+    end_of_work()
+
+
+def test_who_waited_for_one_answer_in_vain_does_not_wait_for_the_next(clock, stopped):
+    for idle in keep_idle(3):
+        stopped(idle)
+    clock.forward(1)
+    with settings_as(PERSISTCONN_CHECK_TIMEOUT=0.5):
+        assert seconds(pid) < 2 * 0.5
+    end_of_work()
+
+
+def keepalives_of(raw):
+    line = socket.fromfd(raw.fileno(), socket.AF_INET, socket.SOCK_STREAM)
+    names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+    try:
+        return [line.getsockopt(socket.IPPROTO_TCP, name) for name in names]
+    finally:
+        line.close()
+
+
+def test_a_kept_connection_is_kept_alive_through_firewalls():
+    pid()
+    assert keepalives_of(connection.connection) == [30, 10, 3]
+    end_of_work()
+
+
+def test_keepalives_of_the_users_own_stay():
+    with support.database_as(OPTIONS={"keepalives_idle": 77}):
+        pid()
+        assert keepalives_of(connection.connection)[0] == 77
+        end_of_work()
+        persistconn.drain()
+
+
+def set_read_only(value):
+    support.query("ALTER SYSTEM SET default_transaction_read_only = %s" % value)
+    support.query("SELECT pg_reload_conf()")
+
+
+@pytest.fixture
+def read_only_server():
+    yield lambda: set_read_only("on")
+    support.query("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE")
+    support.query("ALTER SYSTEM RESET default_transaction_read_only")
+    support.query("SELECT pg_reload_conf()")
+
+
+@pytest.mark.parametrize("target, is_kept", [("read-write", False), ("any", True)])
+def test_a_server_that_became_read_only(clock, read_only_server, target, is_kept):
+    if support.ask("SHOW server_version_num") < "140000":
+        pytest.skip("the server does not report it before PostgreSQL 14")
+    before = discarded("read only")
+    with support.database_as(OPTIONS={"target_session_attrs": target}):
+        first = pid()
+        end_of_work()
+        read_only_server()
+        with settings_as(PERSISTCONN_CONNECT_DEADLINE=0):
+            assert wait_until(lambda: wrote(clock, first) == is_kept)
+    assert discarded("read only") == before + (not is_kept)
+    persistconn.drain()
+
+
+def wrote(clock, first):
+    """Whether the next request has the session that there was; False as well if it has none."""
+    clock.forward(1)
+    try:
+        return pid() == first
+    except support.database_errors():
+        return False
+    finally:
+        end_of_work()
+
+
 @pytest.fixture
 def stopped():
     """Stop the backend of a session, as a machine that hangs does; it goes on at the end."""
@@ -280,10 +417,10 @@ def test_a_check_that_gets_no_answer_ends_in_time_and_another_connection_serves(
 def test_a_rollback_that_gets_no_answer_ends_in_time_and_its_connection_is_closed(stopped):
     connection.cursor().execute("SELECT 1" if support.BEFORE_1_6 else "BEGIN")
     stopped(pid())
-    before = discarded("error")
+    before = discarded("dead")
     with settings_as(PERSISTCONN_CHECK_TIMEOUT=0.2):
         assert seconds(end_of_work) < 0.2 + 1
-    assert discarded("error") == before + 1
+    assert discarded("dead") == before + 1
 
 
 @pytest.mark.skipif(not support.BEFORE_1_6, reason="Django rolls back by itself before 1.6")

@@ -1,33 +1,58 @@
-"""The one place for differences between database drivers.
-
-A Driver answers for the raw connections of one driver. The base class does it for any PEP 249
-module, and answers None to what such a module cannot know.
-"""
+"""What is asked about a driver's connections, and the answers for any PEP 249 driver."""
 
 from __future__ import absolute_import
 
 import logging
 import os
+import socket
 
 from persistconn.watchdog import Limit, Limitless
 
 logger = logging.getLogger("persistconn")
 
+#: Seconds of silence after which a peer is asked whether it is there, between two such questions,
+#: and how many may go unanswered. Firewalls and NATs forget a flow after some minutes without any.
+KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+
 # What libpq, and with it psycopg2 and psycopg 3, says of a session's transaction (PQTRANS_*).
 IDLE, ACTIVE, INTRANS, INERROR, UNKNOWN = range(5)
-
-# A flag that comes with every answer of a MySQL server.
-SERVER_STATUS_IN_TRANS = 1
-
-#: Seconds that asking the server to give up a query may take.
-CANCEL_TIMEOUT = 2
 
 # UNKNOWN is what it says once the connection is lost.
 NOTHING_OPEN = (IDLE, UNKNOWN)
 
 
 class Driver(object):
-    """Any PEP 249 driver."""
+    """Any PEP 249 driver. What such a one cannot know is answered by None."""
+
+    def connect_options(self, options, host, seconds):
+        """OPTIONS that have connecting end in about so many seconds, or sooner if the given do."""
+        return {}
+
+    def is_passing(self, error):
+        """Whether connecting failed as it does while a server is away, starting, or full."""
+        return False
+
+    def keep_alive(self, raw, options):
+        """Have the kernel ask a silent peer whether it is there, unless OPTIONS say how."""
+        fd = self.fileno(raw)
+        if fd is None or any(name.startswith("keepalives") for name in options):
+            return
+        line = socket.fromfd(fd, socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in KEEPALIVE:
+                line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        except (AttributeError, OSError, socket.error):
+            pass  # no TCP at all, or a system that has other names for it
+        finally:
+            line.close()
+
+    def read_only_by(self, options):
+        """The server's parameters that are on in a session which cannot do what OPTIONS ask of it."""
+        return ()
+
+    def parameter(self, raw, name):
+        """A parameter of the server, as its last answer had it; sends nothing."""
 
     def is_closed(self, raw):
         """Whether the driver itself knows the connection to be closed; sends nothing."""
@@ -46,7 +71,7 @@ class Driver(object):
     def ping(self, raw, timeout):
         """Whether the server answers SELECT 1 in so many seconds. Leaves no transaction open."""
         try:
-            with self._limit(raw, timeout):
+            with self.limit(raw, timeout):
                 self._select_1(raw)
         except Exception as error:
             logger.debug("SELECT 1 failed: %s", error)
@@ -64,13 +89,14 @@ class Driver(object):
 
     def rollback(self, raw, timeout):
         """Roll back in so many seconds, or raise what the driver raises."""
-        with self._limit(raw, timeout):
+        with self.limit(raw, timeout):
             self._rollback(raw)
 
     def _rollback(self, raw):
         raw.rollback()
 
-    def _limit(self, raw, timeout):
+    def limit(self, raw, timeout):
+        """``with driver.limit(raw, seconds):`` the line is cut if the block lasts longer."""
         fd = self.fileno(raw)
         return Limit(fd, timeout) if fd is not None else Limitless()
 
@@ -88,11 +114,13 @@ class Driver(object):
         """What the session's next transactions are like, as a dict."""
         return dict((name, getattr(raw, name, None)) for name in self.flag_names)
 
-    def restore(self, raw, flags):
+    def restore(self, raw, flags, timeout):
         """Make an idle session's next transactions what flags() said earlier."""
         for name in self.flag_names:
             if name in flags and getattr(raw, name, None) != flags[name]:
-                setattr(raw, name, flags[name])
+                # Some of these ask the server.
+                with self.limit(raw, timeout):
+                    setattr(raw, name, flags[name])
 
     def close(self, raw):
         """Close for real. An error only says that the peer was faster."""
@@ -128,90 +156,3 @@ class Driver(object):
 
 
 _abandoned = []
-
-
-class Psycopg2(Driver):
-    flag_names = ("isolation_level", "readonly", "deferrable", "autocommit")
-
-    def is_closed(self, raw):
-        # ``closed`` alone stays 0 after some losses, while libpq has dropped the socket already.
-        return raw.closed != 0 or self.status(raw) == UNKNOWN
-
-    def status(self, raw):
-        return raw.get_transaction_status()
-
-    def isolation_level(self, raw):
-        """The level as set_isolation_level() takes it: 0 is autocommit, also from 2.7 on."""
-        return 0 if getattr(raw, "autocommit", False) else raw.isolation_level
-
-    def _select_1(self, raw):
-        cursor = raw.cursor()
-        cursor.execute("SELECT 1")
-        cursor.close()
-        if self.status(raw) != IDLE:
-            raw.rollback()
-
-    def _rollback(self, raw):
-        raw.rollback()
-        # In autocommit psycopg2 knows nothing of a BEGIN that was sent as a statement.
-        if self.status(raw) != IDLE:
-            raw.cursor().execute("ROLLBACK")
-
-    def cancel(self, raw):
-        raw.cancel()
-
-
-class Psycopg3(Psycopg2):
-    flag_names = ("isolation_level", "read_only", "deferrable", "autocommit")
-
-    def cancel(self, raw):
-        if hasattr(raw, "cancel_safe"):
-            raw.cancel_safe(timeout=CANCEL_TIMEOUT)
-        else:
-            raw.cancel()
-
-    def status(self, raw):
-        return raw.pgconn.transaction_status
-
-
-class PyMySQL(Driver):
-    def is_closed(self, raw):
-        return not raw.open
-
-    def status(self, raw):
-        if not raw.open:
-            return UNKNOWN
-        return INTRANS if raw.server_status & SERVER_STATUS_IN_TRANS else IDLE
-
-    def fileno(self, raw):
-        return raw._sock.fileno() if raw.open else None
-
-
-_by_package = {
-    "pymysql": PyMySQL(),
-    "psycopg2": Psycopg2(),
-    "psycopg": Psycopg3(),
-    # A file or memory of this process: nothing to keep, and closing one can lose it.
-    "sqlite3": None,
-    "pysqlite2": None,
-}
-_any_driver = Driver()
-_by_class = {}
-
-
-def of(raw):
-    """Return the Driver for a raw connection, or None where persistconn stands aside."""
-    # Not type(raw): a tracing library's proxy has the class of what it wraps.
-    cls = raw.__class__
-    try:
-        return _by_class[cls]
-    except KeyError:
-        return _by_class.setdefault(cls, _find(cls))
-
-
-def _find(cls):
-    for base in cls.__mro__:
-        package = base.__module__.partition(".")[0]
-        if package in _by_package:
-            return _by_package[package]
-    return _any_driver

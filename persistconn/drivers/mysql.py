@@ -1,0 +1,34 @@
+"""mysqlclient and PyMySQL."""
+
+from __future__ import absolute_import
+
+from persistconn.drivers.base import IDLE, INTRANS, UNKNOWN, Driver
+
+# A flag that comes with every answer of a MySQL server.
+SERVER_STATUS_IN_TRANS = 1
+
+# Too many connections, shutting down, socket or host out of reach, lost while connecting.
+NO_ENTRY = frozenset([1040, 1053, 2002, 2003, 2006, 2013, 2055])
+
+
+class MySQL(Driver):
+    def connect_options(self, options, host, seconds):
+        theirs = int(options.get("connect_timeout") or 0)
+        ours = max(1, int(seconds))
+        return {"connect_timeout": min(ours, theirs) if theirs > 0 else ours}
+
+    def is_passing(self, error):
+        return error.args[:1] and error.args[0] in NO_ENTRY
+
+
+class PyMySQL(MySQL):
+    def is_closed(self, raw):
+        return not raw.open
+
+    def status(self, raw):
+        if not raw.open:
+            return UNKNOWN
+        return INTRANS if raw.server_status & SERVER_STATUS_IN_TRANS else IDLE
+
+    def fileno(self, raw):
+        return raw._sock.fileno() if raw.open else None

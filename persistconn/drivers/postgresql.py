@@ -1,0 +1,120 @@
+"""psycopg2 and psycopg 3, both on libpq."""
+
+from __future__ import absolute_import
+
+from persistconn.drivers.base import IDLE, UNKNOWN, Driver
+
+#: Seconds that asking the server to give up a query may take.
+CANCEL_TIMEOUT = 2
+
+# What a server answers (SQLSTATE) while it stops, has crashed, starts, or has no slot.
+NO_ENTRY = frozenset(["57P01", "57P02", "57P03", "53300"])
+CONNECTION_EXCEPTION = "08"
+
+# The same as it is written, by the server and by PgBouncer, and what libpq says by itself.
+SERVER_SAYS = (
+    "the database system is ",
+    "too many clients",
+    "too many connections",
+    "remaining connection slots are reserved",
+    "terminating connection",
+    "pgbouncer cannot connect",
+    "server_login_retry",
+    "no more connections allowed",
+    "query_wait_timeout",
+    "server conn crashed",
+    "shutting down",
+)
+LIBPQ_SAYS = (
+    "Is the server running",
+    "server closed the connection",
+    "SSL connection has been closed",
+    "Connection reset",
+    "EOF detected",
+    "Broken pipe",
+    "timeout",
+    "timed out",
+    "No route to host",
+    "Network is unreachable",
+    "Host is down",
+    "Temporary failure in name resolution",
+    "session is read-only",
+    "hot standby mode",
+)
+
+# The parameters that a server reports with any answer, and which a session that is to write, as
+# ``target_session_attrs`` has it, must have off.
+READ_ONLY_BY = {
+    "read-write": ("in_hot_standby", "default_transaction_read_only"),
+    "primary": ("in_hot_standby",),
+}
+
+
+class Psycopg2(Driver):
+    flag_names = ("isolation_level", "readonly", "deferrable", "autocommit")
+
+    def is_closed(self, raw):
+        # ``closed`` alone stays 0 after some losses, while libpq has dropped the socket already.
+        return raw.closed != 0 or self.status(raw) == UNKNOWN
+
+    def status(self, raw):
+        return raw.get_transaction_status()
+
+    def isolation_level(self, raw):
+        """The level as set_isolation_level() takes it: 0 is autocommit, also from 2.7 on."""
+        return 0 if getattr(raw, "autocommit", False) else raw.isolation_level
+
+    def _select_1(self, raw):
+        cursor = raw.cursor()
+        cursor.execute("SELECT 1")
+        cursor.close()
+        if self.status(raw) != IDLE:
+            raw.rollback()
+
+    def _rollback(self, raw):
+        raw.rollback()
+        # In autocommit psycopg2 knows nothing of a BEGIN that was sent as a statement.
+        if self.status(raw) != IDLE:
+            raw.cursor().execute("ROLLBACK")
+
+    def connect_options(self, options, host, seconds):
+        # libpq gives each host as long.
+        hosts = str(options.get("host") or host or "").count(",") + 1
+        theirs = int(options.get("connect_timeout") or 0)
+        ours = max(1, int(seconds / hosts))
+        return {"connect_timeout": min(ours, theirs) if theirs > 0 else ours}
+
+    def is_passing(self, error):
+        state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+        if state is not None:
+            return state in NO_ENTRY or state.startswith(CONNECTION_EXCEPTION)
+        # One address of a host may have refused before another one answered: an answer counts more.
+        answers = [line for line in str(error).splitlines() if "FATAL:" in line]
+        if answers:
+            return all(_has_one_of(SERVER_SAYS, answer) for answer in answers)
+        return _has_one_of(LIBPQ_SAYS, str(error))
+
+    def read_only_by(self, options):
+        return READ_ONLY_BY.get(options.get("target_session_attrs"), ())
+
+    def parameter(self, raw, name):
+        return raw.get_parameter_status(name)
+
+
+class Psycopg3(Psycopg2):
+    flag_names = ("isolation_level", "read_only", "deferrable", "autocommit")
+
+    def status(self, raw):
+        return raw.pgconn.transaction_status
+
+    def parameter(self, raw, name):
+        return raw.info.parameter_status(name)
+
+    def cancel(self, raw):
+        # The other ways to cancel have no time-out.
+        if hasattr(raw, "cancel_safe"):
+            raw.cancel_safe(timeout=CANCEL_TIMEOUT)
+
+
+def _has_one_of(texts, message):
+    return any(text in message for text in texts)

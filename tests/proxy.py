@@ -1,0 +1,176 @@
+"""A TCP proxy that does to a connection what a network can do, and counts the COMMITs in it."""
+
+from __future__ import absolute_import
+
+import select
+import socket
+import struct
+import threading
+
+#: Seconds in which every line notices what it is told.
+TICK = 0.02
+NO_ENCRYPTION = (80877103, 80877104)
+COMMIT = b"COMMIT\0"
+
+
+def error_response(code, text):
+    """What PostgreSQL says instead of a welcome."""
+    fields = b"SFATAL\0VFATAL\0C" + code.encode() + b"\0M" + text.encode() + b"\0\0"
+    return b"E" + struct.pack("!i", len(fields) + 4) + fields
+
+
+class Proxy(object):
+    """``commits`` counts them; ``lose`` is "request" or "answer": what of the next is lost, with
+    its line. ``answer``, if set, is all that a client hears. ``accepted`` counts the clients.
+    """
+
+    def __init__(self, target):
+        self.target = target
+        self.answer = self.lose = None
+        self.accepted = self.commits = 0
+        self.deaf = False
+        self.lines = []
+        self._lock = threading.Lock()
+        self._listener = socket.socket()
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen(128)
+        self._listener.settimeout(TICK)
+        self.host, self.port = self._listener.getsockname()
+        self._ended = False
+        self._thread = threading.Thread(target=self._accept, name="proxy")
+        self._thread.daemon = True
+        self._thread.start()
+
+    def _accept(self):
+        while not self._ended:
+            try:
+                client = self._listener.accept()[0]
+            except (OSError, socket.error):
+                continue
+            client.settimeout(None)
+            with self._lock:
+                self.accepted += 1
+                self.lines = [line for line in self.lines if line.is_alive()] + [Line(self, client)]
+                self.lines[-1].start()
+
+    def count_commit(self):
+        """Return what is to be lost of it."""
+        with self._lock:
+            self.commits += 1
+            lose, self.lose = self.lose, None
+            return lose
+
+    def cut(self):
+        """Close all lines in order."""
+        self._end_lines("cut")
+
+    def reset(self):
+        """Close all lines with an RST."""
+        self._end_lines("reset")
+
+    def stall(self):
+        """The lines that there are carry nothing any more, in either direction."""
+        for line in self._living():
+            line.stalled = True
+
+    def swallow(self):
+        """What clients say on the lines that there are is read, and goes nowhere."""
+        for line in self._living():
+            line.swallowing = True
+
+    def heal(self):
+        self.deaf = False
+        for line in self._living():
+            line.stalled = line.swallowing = False
+
+    def _living(self):
+        with self._lock:
+            return [line for line in self.lines if line.is_alive()]
+
+    def _end_lines(self, verdict):
+        lines = self._living()
+        for line in lines:
+            line.verdict = verdict
+        for line in lines:
+            line.join()
+
+    def close(self):
+        self._ended = True
+        self._thread.join()
+        self._listener.close()
+        self.cut()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+
+class Line(threading.Thread):
+    """One client, and the server behind it."""
+
+    def __init__(self, proxy, client):
+        threading.Thread.__init__(self, name="proxy line")
+        self.daemon = True
+        self.proxy, self.client, self.server = proxy, client, None
+        self.stalled, self.swallowing, self.verdict = proxy.deaf, False, None
+        self.lost = None
+
+    def run(self):
+        try:
+            if self.proxy.answer is not None:
+                self._say(self.proxy.answer)
+            else:
+                self._carry()
+        except (OSError, socket.error, struct.error):
+            pass
+        finally:
+            self._close()
+
+    def _say(self, answer):
+        self.client.settimeout(5)
+        while struct.unpack("!ii", self.client.recv(65536)[:8])[1] in NO_ENCRYPTION:
+            self.client.sendall(b"N")
+        self.client.sendall(answer)
+
+    def _carry(self):
+        while self.stalled and not self.verdict:
+            threading.Event().wait(TICK)
+        self.server = socket.create_connection(self.proxy.target)
+        for end in (self.client, self.server):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while not self.verdict:
+            if self.stalled:
+                threading.Event().wait(TICK)
+                continue
+            for end in select.select([self.client, self.server], [], [], TICK)[0]:
+                if not self.stalled and not self._pass_on(end):
+                    return
+
+    def _pass_on(self, end):
+        """Carry what has come. Return False if that is the end of the line."""
+        data = end.recv(65536)
+        if not data:
+            return False
+        if end is self.client:
+            if self.swallowing:
+                return True
+            if COMMIT in data:
+                self.lost = self.proxy.count_commit()
+            if self.lost == "request":
+                return False
+            self.server.sendall(data)
+        elif self.lost == "answer":
+            return False
+        else:
+            self.client.sendall(data)
+        return True
+
+    def _close(self):
+        if self.verdict == "reset":
+            self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        for end in (self.client, self.server):
+            if end is not None:
+                end.close()

@@ -1,0 +1,195 @@
+"""Connecting to a server that is away, starting, full, or does not want us."""
+
+from __future__ import absolute_import
+
+import threading
+import time
+
+import pytest
+import support
+from django.db import connection
+from proxy import Proxy, error_response
+from support import end_of_work, pid, settings_as, wait_until
+
+import persistconn
+
+
+@pytest.fixture
+def proxy():
+    """Between Django and the server; its lines are gone after the test."""
+    with Proxy((support.server.host, support.server.port)) as proxy:
+        with support.database_as(HOST="127.0.0.1", PORT=str(proxy.port)):
+            yield proxy
+            persistconn.drain()
+
+
+def tried(work):
+    """How long it took until it failed."""
+    started = time.time()
+    with pytest.raises(support.database_errors()):
+        work()
+    return time.time() - started
+
+
+def heal_after_tries(proxy, number):
+    """In another thread, which is returned."""
+
+    def heal():
+        if wait_until(lambda: proxy.accepted >= number):
+            proxy.answer = None
+
+    thread = threading.Thread(target=heal)
+    thread.start()
+    return thread
+
+
+PASSING = [
+    ("57P03", "the database system is starting up"),
+    ("57P03", "the database system is shutting down"),
+    ("57P03", "the database system is in recovery mode"),
+    ("57P03", "the database system is not yet accepting connections"),
+    ("53300", "sorry, too many clients already"),
+    ("53300", "remaining connection slots are reserved for non-replication superuser connections"),
+    ("08P01", "pgbouncer cannot connect to server"),
+]
+
+
+@pytest.mark.parametrize("code, text", PASSING)
+def test_a_server_that_lets_nobody_in_yet_is_tried_again(proxy, code, text):
+    proxy.answer = error_response(code, text)
+    healer = heal_after_tries(proxy, 3)
+    assert pid() in support.backends()
+    healer.join()
+    assert proxy.accepted >= 3
+    end_of_work()
+
+
+def test_so_is_one_that_hangs_up(proxy):
+    proxy.answer = b""
+    healer = heal_after_tries(proxy, 3)
+    assert pid() in support.backends()
+    healer.join()
+    end_of_work()
+
+
+NOT_PASSING = [
+    ("28P01", 'password authentication failed for user "postgres"'),
+    ("28000", 'no pg_hba.conf entry for host "127.0.0.1", user "postgres"'),
+    ("28000", 'role "nobody" does not exist'),
+    ("3D000", 'database "nothing" does not exist'),
+    ("22023", 'invalid value for parameter "search_path"'),
+]
+
+
+@pytest.mark.parametrize("code, text", NOT_PASSING)
+def test_a_server_that_does_not_want_us_is_asked_once(proxy, code, text):
+    proxy.answer = error_response(code, text)
+    tried(pid)
+    assert proxy.accepted == 1
+
+
+def test_a_database_that_does_not_exist_is_asked_for_once(proxy):
+    with support.database_as(NAME="nothing"):
+        tried(pid)
+    assert proxy.accepted == 1
+
+
+def test_an_option_that_the_driver_does_not_know_fails_at_once():
+    with support.database_as(OPTIONS={"no_such_option": 1}):
+        assert tried(pid) < 1
+
+
+def test_a_server_that_stays_away_fails_at_the_deadline(proxy):
+    proxy.close()
+    with settings_as(PERSISTCONN_CONNECT_DEADLINE=0.3):
+        assert tried(pid) < 0.3 + 1
+
+
+def test_a_connect_deadline_of_0_is_one_try(proxy):
+    proxy.answer = error_response(*PASSING[0])
+    with settings_as(PERSISTCONN_CONNECT_DEADLINE=0):
+        tried(pid)
+    assert proxy.accepted == 1
+
+
+def test_a_server_that_does_not_answer_ends_with_the_deadline(proxy):
+    proxy.deaf = True
+    with settings_as(PERSISTCONN_CONNECT_DEADLINE=2):
+        assert tried(pid) < 2 + 1.5
+
+
+def test_a_shorter_connect_timeout_of_the_users_own_stays(proxy):
+    proxy.deaf = True
+    with support.database_as(OPTIONS={"connect_timeout": 2}):
+        with settings_as(PERSISTCONN_CONNECT_DEADLINE=2.5):
+            assert tried(pid) < 2 + 1
+
+
+def test_the_settings_are_as_they_were_after_connecting():
+    database = connection.settings_dict
+    before = dict(database, OPTIONS=dict(database["OPTIONS"]))
+    pid()
+    assert connection.settings_dict is database
+    assert database == before
+    end_of_work()
+
+
+def test_a_connection_lost_while_it_is_set_up_is_opened_again():
+    from django.db.backends.signals import connection_created
+
+    killed = []
+
+    def kill(connection, **kwargs):
+        if not killed:
+            killed.append(connection.connection)
+            support.kill_backends()
+            connection.cursor().execute("SELECT 1")
+
+    connection_created.connect(kill)
+    try:
+        assert pid() in support.backends()
+    finally:
+        connection_created.disconnect(kill)
+    assert killed[0] is not connection.connection
+    end_of_work()
+    assert persistconn.stats()["default"]["in_use"] == 0
+
+
+def test_what_a_receiver_raises_is_raised_at_once():
+    from django.db.backends.signals import connection_created
+
+    calls = []
+
+    def fail(**kwargs):
+        calls.append(kwargs)
+        raise ValueError("no time zone")
+
+    connection_created.connect(fail)
+    try:
+        with pytest.raises(ValueError):
+            pid()
+    finally:
+        connection_created.disconnect(fail)
+    assert len(calls) == 1
+    connection.close()
+
+
+def test_a_slot_is_free_again_after_a_failure(proxy):
+    proxy.answer = error_response(*NOT_PASSING[0])
+    with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=0):
+        tried(pid)
+        proxy.answer = None
+        pid()
+        end_of_work()
+
+
+def test_a_new_password_is_for_new_connections(proxy):
+    first = pid()
+    end_of_work()
+    with support.database_as(PASSWORD="new"):
+        assert pid() == first
+        end_of_work()
+        persistconn.drain()
+        pid()
+        assert connection.connection.info.password == "new"
+        end_of_work()
