@@ -61,14 +61,20 @@ SETTINGS = {
 
 
 NAMES = tuple(sorted(SETTINGS))
-LABELS = tuple(PREFIX + name for name in NAMES)
+# What of the project's settings says how its connections are opened, and how they are kept.
+LABELS = ("TIME_ZONE", "USE_TZ") + tuple(PREFIX + name for name in NAMES)
 UNSET = object()
 
 #: All settings of one database, under their names in lower case.
 Values = namedtuple("Values", [name.lower() for name in NAMES])
 
-# What was read, by the id of a settings_dict: what it was read from, the values, the settings_dict.
-_read = {}
+
+def project():
+    """The settings of the project that matter here, to be compared with those of another moment."""
+    # Not through the lazy object, which costs more than all the rest.
+    holder = object.__getattribute__(settings, "_wrapped")
+    get = vars(holder).get
+    return [holder] + [get(label, UNSET) for label in LABELS]
 
 
 def of(database):
@@ -76,21 +82,8 @@ def of(database):
 
     Raises ImproperlyConfigured, which names the setting, its value and what is allowed.
     """
-    holder = object.__getattribute__(settings, "_wrapped")
-    own = database.get(PER_DATABASE)
-    get = vars(holder).get
-    ours = [get(label, UNSET) for label in LABELS]
-    sources = (holder, own, database.get("CONN_MAX_AGE", 0), ours)
-    known = _read.get(id(database))
-    if known is not None and known[0] == sources:
-        return known[1]
     values = Values(*[_get(database, name) for name in NAMES])
-    values = values._replace(max_age=_max_age(database, values.max_age))
-    if len(_read) > 1000:
-        _read.clear()
-    # The dict is kept, so that its id stays its own.
-    _read[id(database)] = (sources[:1] + (own and dict(own),) + sources[2:], values, database)
-    return values
+    return values._replace(max_age=_max_age(database, values.max_age))
 
 
 def _get(database, name):

@@ -15,21 +15,17 @@ from __future__ import absolute_import
 import sys
 from functools import partial
 
-from persistconn import compat, conf, drivers, liveness, transactions
+from persistconn import compat, databases, drivers, liveness, transactions
+from persistconn.databases import pools
 from persistconn.django_versions import dialect
 from persistconn.entry import CONNECTING
 from persistconn.fork import PerProcess
 from persistconn.opening import Opening
 from persistconn.pool import Exhausted
-from persistconn.pools import Housekeeper, Pools
+from persistconn.pools import Housekeeper
 from persistconn.work import Work
 
-pools = Pools()
-compat.after_fork_in_child(pools.begin)
 housekeepers = PerProcess(partial(Housekeeper, pools))
-
-#: The classes of wrappers whose driver is none that we keep connections of.
-_strangers = set()
 
 
 def checkout(wrapper):
@@ -37,14 +33,11 @@ def checkout(wrapper):
 
     Raises PoolTimeout if MAX_CONNS are in use for TIMEOUT seconds.
     """
-    values = conf.of(wrapper.settings_dict)
-    if not is_ours(wrapper, values):
-        pool = pools.find(dialect.identity(wrapper))
-        if pool is not None:
-            pool.drain()
+    database = databases.of(wrapper)
+    if not database.is_kept:
         return False
-    entry = _acquire(wrapper, _pool_of(wrapper), values)
-    entry.values = values
+    entry = _acquire(wrapper, database)
+    entry.values = database.values
     _hold(wrapper, entry)
     if entry.state == CONNECTING:
         return False
@@ -52,9 +45,10 @@ def checkout(wrapper):
     return True
 
 
-def _acquire(wrapper, pool, values):
+def _acquire(wrapper, database):
+    pool, values = database.pool, database.values
     try:
-        return pool.acquire(partial(_fault_of_idle, values), values.max_conns, values.timeout)
+        return pool.acquire(database.fault_of_idle, values.max_conns, values.timeout)
     except Exhausted as error:
         from persistconn.errors import PoolTimeout
 
@@ -67,22 +61,6 @@ def _acquire(wrapper, pool, values):
         )
 
 
-def _fault_of_idle(values, entry):
-    now = compat.monotonic()
-    if entry.outlived(values.max_age, now):
-        return "age"
-    if values.max_idle is not None and now - entry.used_at >= values.max_idle:
-        return "idle"
-    return _fault(values, entry)
-
-
-def _fault(values, entry):
-    now = compat.monotonic()
-    fault = liveness.find_fault(entry, now, values)
-    entry.used_at = now
-    return fault
-
-
 def open_new(wrapper, django_opens):
     """Let Django open a connection for a closed wrapper. Return what ``django_opens()`` does.
 
@@ -93,7 +71,7 @@ def open_new(wrapper, django_opens):
         if slot is None:
             result = django_opens()
         else:
-            attempt = Opening(wrapper, slot.values.connect_deadline, django_opens)
+            attempt = Opening(wrapper, databases.of(wrapper), django_opens)
             result = slot.pool.gate.pass_through(attempt, attempt.is_passing, attempt.seconds)
     except BaseException:
         entry = take_over(wrapper)
@@ -123,34 +101,31 @@ def take_over(wrapper):
 
 
 def _account_for(wrapper, raw, slot):
-    driver, values = drivers.of(raw), conf.of(wrapper.settings_dict)
-    if driver is None:
-        _strangers.add(wrapper.__class__)
+    driver, database = drivers.of(raw), databases.of(wrapper)
+    if driver is None or driver.is_closed(raw) or not database.is_kept:
         return None
-    if driver.is_closed(raw) or not is_ours(wrapper, values):
-        return None
-    entry = slot or _pool_of(wrapper).add()
     options = wrapper.settings_dict["OPTIONS"]
     driver.keep_alive(raw, options)
+    entry = slot or database.pool.add()
     entry.opened(raw, driver, driver.read_only_by(options))
-    entry.values = values
+    entry.values = database.values
     entry.carried = dialect.carried(wrapper)
     return entry
 
 
 def look_at(wrapper):
     """Look whether an open wrapper's connection can be used. Close the wrapper if it cannot."""
-    if _slot_of(wrapper) is not None:
+    entry = getattr(wrapper, "_persistconn", None)
+    if entry is None or entry.raw is not wrapper.connection:
         # connect() sets autocommit, and a question would leave its session in a transaction.
-        return
-    entry = _entry_of(wrapper)
-    if entry is None:
-        take_over(wrapper)
+        if _slot_of(wrapper) is None:
+            take_over(wrapper)
     elif entry.is_inherited():
         _leave_to_the_parent(wrapper, entry)
     elif dialect.may_reconnect(wrapper, entry.driver.status(entry.raw)):
-        entry.doom = entry.doom or _fault(entry.values, entry)
-        if entry.doom is not None:
+        fault = entry.doom or liveness.find_fault(entry, compat.monotonic(), entry.values)
+        if fault is not None:
+            entry.doom = fault
             _give_back(wrapper, entry)
 
 
@@ -188,29 +163,29 @@ def checkin(wrapper):
     entry = _entry_of(wrapper)
     if entry is None and getattr(wrapper, "connection", None) is not None:
         return False
-    if entry is not None and entry.is_inherited():
+    database = databases.of(wrapper)
+    if entry is not None and entry.pid != database.pid:
         _leave_to_the_parent(wrapper, entry)
         return True
-    values = conf.of(wrapper.settings_dict)
-    if dialect.is_in_a_block(wrapper) or not is_ours(wrapper, values):
+    if dialect.is_in_a_block(wrapper) or not database.is_kept:
         return False
     if entry is None:
         transactions.leave_blocks(wrapper)
     else:
-        _end(wrapper, entry, values)
+        _end(wrapper, entry, database)
     return True
 
 
-def _end(wrapper, entry, values):
-    entry.values = values
+def _end(wrapper, entry, database):
+    entry.values = database.values
     reason, entry.doom = entry.doom, "error"
     try:
-        entry.doom = reason or _why_not_keep(wrapper, entry)
+        entry.doom = reason or _why_not_keep(wrapper, entry, database)
     finally:
         _give_back(wrapper, entry)
 
 
-def _why_not_keep(wrapper, entry):
+def _why_not_keep(wrapper, entry, database):
     reason = transactions.finish(wrapper, entry)
     if reason is not None:
         return reason
@@ -220,7 +195,7 @@ def _why_not_keep(wrapper, entry):
     if entry.outlived(entry.values.max_age, entry.used_at):
         return "age"
     # A test runner's settings, or an overridden time zone, may be others than at the checkout.
-    return None if dialect.identity(wrapper) == entry.pool.key else "closed by caller"
+    return None if entry.pool is database.pool else "closed by caller"
 
 
 def _give_back(wrapper, entry):
@@ -255,23 +230,12 @@ def close(wrapper, django_closes):
         entry.pool.forget(entry, reason)
 
 
-def is_ours(wrapper, values):
-    """Whether this database's connections are kept at all, as the settings are now."""
-    if values.max_age == 0 or wrapper.settings_dict["OPTIONS"].get("pool"):
-        return False
-    return wrapper.alias != dialect.maintenance and wrapper.__class__ not in _strangers
-
-
 def _leave_to_the_parent(wrapper, entry):
     # The pool is the parent's too, and its lock may be held for ever.
-    entry.pool = _pool_of(wrapper)
+    entry.pool = databases.of(wrapper).pool
     entry.doom = "fork"
     dialect.leave_blocks(wrapper)
     _give_back(wrapper, entry)
-
-
-def _pool_of(wrapper):
-    return pools.find_or_add(dialect.identity(wrapper), wrapper.alias)
 
 
 def _entry_of(wrapper):

@@ -12,12 +12,14 @@ def find_fault(entry, now, values):
     "dead", "check failed", "read only". Closed peers are seen by a poll of the socket, without a round trip and
     without a query; whatever else a server or a network can do shows only in an answer.
     """
+    idle_for, entry.used_at = now - entry.used_at, now
     if entry.driver.is_closed(entry.raw):
         return "dead"
     events = entry.poll()
     if events and _peer_is_gone(events):
         return "dead"
-    if events or entry.is_suspect() or _idle_for(entry, now, values.check_after):
+    check_after = values.check_after
+    if events or (check_after is not None and idle_for >= check_after) or entry.is_suspect():
         losses = entry.pool.losses
         if not entry.driver.ping(entry.raw, values.check_timeout):
             return "check failed"
@@ -30,7 +32,3 @@ def find_fault(entry, now, values):
 def _peer_is_gone(events):
     # Readable alone is no bad sign: a NOTIFY, a notice or a TLS record may have come.
     return any(happened & ~compat.READABLE for fd, happened in events)
-
-
-def _idle_for(entry, now, check_after):
-    return check_after is not None and now - entry.used_at >= check_after

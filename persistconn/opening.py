@@ -4,8 +4,6 @@ from __future__ import absolute_import
 
 import contextlib
 
-from persistconn import drivers
-from persistconn.django_versions import dialect
 from persistconn.watchdog import Limit
 
 
@@ -15,11 +13,11 @@ class Opening(object):
     With a deadline of 0 seconds there is one try, in whatever time the user's OPTIONS give it.
     """
 
-    def __init__(self, wrapper, seconds, django_opens):
+    def __init__(self, wrapper, database, django_opens):
         self.wrapper = wrapper
-        self.seconds = seconds
+        self.seconds = database.values.connect_deadline
+        self._driver = database.driver
         self._django_opens = django_opens
-        self._driver = drivers.of_module(dialect.database_module(wrapper))
 
     def __call__(self, seconds):
         self._is_lost = False

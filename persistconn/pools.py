@@ -19,10 +19,6 @@ class Pools(object):
         """Let go of a parent's connections now, in a child that was just forked."""
         self._process.get()
 
-    def find(self, key):
-        """Return the pool for a key, or None."""
-        return self._process.get().by_key.get(key)
-
     def find_or_add(self, key, alias):
         mine = self._process.get()
         pool = mine.by_key.get(key)

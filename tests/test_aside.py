@@ -11,7 +11,7 @@ from django.db import connection, connections
 from support import backends, end_of_work, get, pid, settings_as, wait_until
 
 import persistconn
-from persistconn import conf, lifecycle
+from persistconn import databases
 
 
 def stock_closes():
@@ -71,8 +71,7 @@ def test_installed_apps_may_be_overridden():
 
 def test_a_database_with_djangos_own_pool_is_left_to_it():
     with support.database_as("other", OPTIONS={"pool": True}):
-        values = conf.of(connections["other"].settings_dict)
-        assert not lifecycle.is_ours(connections["other"], values)
+        assert not databases.of(connections["other"]).is_kept
 
 
 @pytest.mark.skipif(
@@ -110,7 +109,7 @@ def test_an_sqlite_database_in_memory_is_not_lost():
 def test_no_connection_of_sqlite_takes_part_in_a_pool():
     wrapper = sqlite(":memory:")
     wrapper.cursor().close()
-    assert not lifecycle.is_ours(wrapper, conf.of(wrapper.settings_dict))
+    assert not databases.of(wrapper).is_kept
     wrapper.connection.close()
 
 

@@ -169,9 +169,9 @@ def test_an_entry_answers_for_its_connection_while_it_stands_in_for_it(pool, dri
 
 def test_pools_are_found_by_key():
     pools = Pools()
-    assert pools.find("a") is None
     pool = pools.find_or_add("a", "default")
-    assert pools.find_or_add("a", "replica") is pools.find("a") is pool
+    assert pools.find_or_add("b", "other") is not pool
+    assert pools.find_or_add("a", "replica") is pool
     assert pool.aliases == {"default", "replica"}
 
 

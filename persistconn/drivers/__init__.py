@@ -62,6 +62,5 @@ def _find(cls):
 
 
 def of_module(module):
-    """Return the Driver for a PEP 249 module, before there is any connection."""
-    package = getattr(module, "__name__", "").partition(".")[0]
-    return _by_package.get(package) or _any_driver
+    """The same for a PEP 249 module, before there is any connection."""
+    return _by_package.get(getattr(module, "__name__", "").partition(".")[0], _any_driver)

@@ -54,8 +54,8 @@ class Psycopg2(Driver):
     flag_names = ("isolation_level", "readonly", "deferrable", "autocommit")
 
     def is_closed(self, raw):
-        # ``closed`` alone stays 0 after some losses, while libpq has dropped the socket already.
-        return raw.closed != 0 or self.status(raw) == UNKNOWN
+        # ``closed`` stays 0 after some losses, while libpq has dropped the socket already.
+        return self.status(raw) == UNKNOWN
 
     def status(self, raw):
         return raw.get_transaction_status()
