@@ -332,3 +332,32 @@ def servers(session, django):
     session.run("pip", "install", "--quiet", "uwsgi", success_codes=[0, 1], silent=True)
     env = {"PYTHONPATH": str(ROOT), "PERSISTCONN_PG_BIN": postgres_bin()}
     session.run("pytest", *(session.posargs or ["tests/servers"]), env=env)
+
+
+@nox.session
+def bench(session):
+    """Measure persistconn beside its peers: `-- --quick`, `--help`; `-- guard` in CI."""
+    session.install("matplotlib", "virtualenv<20.22")
+    session.run("python", "tests/bench/run.py", *session.posargs)
+
+
+# The newest with both drivers, and old Django.
+FAULT_CELLS = [
+    nox.param(python, django, id=f"py{python}-django{django.replace('+', '-')}")
+    for python, django in [("3.13", "6.1+psycopg3"), ("3.13", "6.1"), ("2.7", "1.5")]
+]
+
+
+# virtualenv may have found newer wheels meanwhile, which old Pythons cannot run.
+@nox.session(venv_params=["--pip=embed", "--setuptools=embed", "--wheel=embed"])
+@nox.parametrize("python, django", FAULT_CELLS)
+def faults(session, django):
+    """Inject faults and check the books: `-- --all-faults`, `--contender stock`, `--json FILE`."""
+    django, _, psycopg3 = django.partition("+")
+    if psycopg3:
+        driver = "psycopg[binary,pool]"
+    else:
+        driver = "psycopg2-binary<2.9" if django == "1.5" else "psycopg2-binary"
+    session.install(wheel(), f"Django=={django}.*", "pytest", driver)
+    env = {"PYTHONPATH": str(ROOT), "PERSISTCONN_PG_BIN": suites.postgres_bin() or postgres_bin()}
+    session.run("pytest", "tests/faults", *session.posargs, env=env)

@@ -6,6 +6,7 @@ import os
 import select
 import sys
 import time
+from functools import partial
 
 try:
     from _thread import get_ident, start_new_thread
@@ -48,8 +49,7 @@ _new_poll = _monkey.get_original("select", "poll") if _monkey else getattr(selec
 def _poll(fd):
     poll = _new_poll()
     poll.register(fd, READABLE | POLLRDHUP)
-    ask = poll.poll
-    return lambda: ask(0)
+    return partial(poll.poll, 0)
 
 
 def _select(fd):

@@ -87,6 +87,10 @@ class Django18(object):
         noted = wrapper.__dict__
         return dict((name, noted[name]) for name in CARRIED if name in noted)
 
+    def is_under_way(self, wrapper):
+        """Whether the wrapper's connection is not as connect() leaves one, and is again later."""
+        return wrapper.in_atomic_block or wrapper.autocommit != wrapper.settings_dict["AUTOCOMMIT"]
+
     def settle(self, wrapper, entry):
         """Finish what Django did to open a connection, before it is first used."""
 
@@ -130,8 +134,7 @@ class Django18(object):
             wrapper._set_autocommit(autocommit)
             wrapper.autocommit = autocommit
         # psycopg2's set_isolation_level() switches autocommit off, and the wrapper does not know.
-        flags = dict(entry.flags, autocommit=autocommit)
-        entry.driver.restore(entry.raw, flags, entry.values.check_timeout)
+        entry.driver.restore(entry.raw, entry.flags, entry.values.check_timeout)
 
     def end_stock(self, wrapper):
         """End a unit of work as Django does by itself."""
@@ -184,6 +187,9 @@ class Django14(Django16):
 
     def carried(self, wrapper):
         return {}
+
+    def is_under_way(self, wrapper):
+        return False
 
     def adopt(self, wrapper, entry):
         # The managed stack is left as it is: TransactionMiddleware is in its block already.
@@ -240,8 +246,7 @@ class Django14(Django16):
         self._set_isolation_level(wrapper, entry)
         # What the wrapper's isolation level has settled already.
         settled = ("autocommit", "isolation_level")
-        flags = dict((name, entry.flags[name]) for name in entry.flags if name not in settled)
-        entry.driver.restore(entry.raw, flags, entry.values.check_timeout)
+        entry.driver.restore(entry.raw, entry.flags, entry.values.check_timeout, settled)
 
     def abort(self, wrapper):
         # 1.2, 1.3 and 1.4.0 have none.

@@ -104,6 +104,8 @@ def _account_for(wrapper, raw, slot):
     driver, database = drivers.of(raw), databases.of(wrapper)
     if driver is None or driver.is_closed(raw) or not database.is_kept:
         return None
+    if dialect.is_under_way(wrapper):
+        return None  # What its next transactions are to be like does not show now.
     options = wrapper.settings_dict["OPTIONS"]
     driver.keep_alive(raw, options)
     entry = slot or database.pool.add()

@@ -2,6 +2,8 @@
 
 from __future__ import absolute_import
 
+from functools import partial
+
 from django import VERSION
 from django.core import signals
 
@@ -12,7 +14,7 @@ from persistconn.patching import Import, Listener, OptionalWrap, Receiver, Wrap
 
 def on_connect(wrapped, wrapper, args, kwargs):
     if not lifecycle.checkout(wrapper):
-        lifecycle.open_new(wrapper, lambda: wrapped(*args, **kwargs))
+        lifecycle.open_new(wrapper, wrapped)
 
 
 def on_use(wrapped, wrapper, args, kwargs):
@@ -26,7 +28,7 @@ def on_connecting_cursor(wrapped, wrapper, args, kwargs):
         lifecycle.look_at(wrapper)
     if wrapper.connection is not None or lifecycle.checkout(wrapper):
         return wrapped(*args, **kwargs)
-    return lifecycle.open_new(wrapper, lambda: wrapped(*args, **kwargs))
+    return lifecycle.open_new(wrapper, partial(wrapped, *args, **kwargs))
 
 
 def on_close_if_unusable_or_obsolete(wrapped, wrapper, args, kwargs):
@@ -36,7 +38,7 @@ def on_close_if_unusable_or_obsolete(wrapped, wrapper, args, kwargs):
 
 
 def on_close(wrapped, wrapper, args, kwargs):
-    return lifecycle.close(wrapper, lambda: wrapped(*args, **kwargs))
+    return lifecycle.close(wrapper, wrapped)
 
 
 def on_end_of_work(wrapped, instance, args, kwargs):

@@ -14,6 +14,8 @@ import weakref
 from persistconn import compat
 from persistconn.django_versions import dialect
 
+NONE = ()
+
 
 class Work(threading.local):
     """The unit of work of one thread."""
@@ -38,12 +40,14 @@ class Work(threading.local):
             for wrapper in dialect.initialised():
                 take_over(wrapper)
                 self.add(wrapper)
+        if not self.wrappers:
+            return NONE
         taken = _alive(self.wrappers)
         self.wrappers.clear()
         return taken
 
     def request_begins(self):
-        self.outer = set(self.wrappers)
+        self.outer = set(self.wrappers) if self.wrappers else NONE
 
     def leave_forgotten_blocks(self):
         """Leave the atomic() blocks that began in this request, and that its view did not leave.

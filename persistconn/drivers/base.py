@@ -111,16 +111,18 @@ class Driver(object):
     flag_names = ()
 
     def flags(self, raw):
-        """What the session's next transactions are like, as a dict."""
-        return dict((name, getattr(raw, name, None)) for name in self.flag_names)
+        """What the session's next transactions are like."""
+        return [getattr(raw, name, None) for name in self.flag_names]
 
-    def restore(self, raw, flags, timeout):
+    def restore(self, raw, flags, timeout, settled=()):
         """Make an idle session's next transactions what flags() said earlier."""
-        for name in self.flag_names:
-            if name in flags and getattr(raw, name, None) != flags[name]:
+        if self.flags(raw) == flags:
+            return
+        for name, value in zip(self.flag_names, flags):
+            if name not in settled and getattr(raw, name, None) != value:
                 # Some of these ask the server.
                 with self.limit(raw, timeout):
-                    setattr(raw, name, flags[name])
+                    setattr(raw, name, value)
 
     def close(self, raw):
         """Close for real. An error only says that the peer was faster."""
