@@ -34,7 +34,7 @@ def checkout(wrapper):
     Raises PoolTimeout if MAX_CONNS are in use for TIMEOUT seconds.
     """
     database = databases.of(wrapper)
-    if not database.is_kept:
+    if not database.is_kept or _slot_of(wrapper) is not None:
         return False
     entry = _acquire(wrapper, database)
     entry.values = database.values
@@ -218,14 +218,14 @@ def close(wrapper, django_closes):
     """Somebody closes a wrapper, and means it."""
     entry = _entry_of(wrapper)
     if entry is None:
-        return django_closes()
+        return django_closes(wrapper)
     if entry.is_inherited():
         entry.driver.abandon(entry.raw)
-        return django_closes()
+        return django_closes(wrapper)
     # Django closes, too, what was lost in an atomic().
     reason = "dead" if entry.driver.is_closed(entry.raw) else "closed by caller"
     try:
-        return django_closes()
+        return django_closes(wrapper)
     finally:
         # Not sooner: a slot is not free before its connection is closed.
         wrapper._persistconn = None

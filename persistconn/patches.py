@@ -5,11 +5,19 @@ from __future__ import absolute_import
 from functools import partial
 
 from django import VERSION
-from django.core import signals
+from django.core.signals import request_finished, request_started
 
 from persistconn import lifecycle, transactions
 from persistconn.django_versions import dialect
-from persistconn.patching import Import, Listener, OptionalWrap, Receiver, Wrap
+from persistconn.patching import HotWrap, Import, Listener, OptionalWrap, Receiver, Wrap
+
+
+def on_ensure_connection(wrapped, wrapper):
+    if wrapper.connection is not None:
+        lifecycle.look_at(wrapper)
+    if wrapper.connection is None and not wrapper.in_atomic_block:
+        lifecycle.checkout(wrapper)
+    return wrapped(wrapper)
 
 
 def on_connect(wrapped, wrapper, args, kwargs):
@@ -17,18 +25,18 @@ def on_connect(wrapped, wrapper, args, kwargs):
         lifecycle.open_new(wrapper, wrapped)
 
 
-def on_use(wrapped, wrapper, args, kwargs):
+def on_use(wrapped, wrapper, *args, **kwargs):
     if wrapper.connection is not None:
         lifecycle.look_at(wrapper)
-    return wrapped(*args, **kwargs)
+    return wrapped(wrapper, *args, **kwargs)
 
 
-def on_connecting_cursor(wrapped, wrapper, args, kwargs):
+def on_connecting_cursor(wrapped, wrapper):
     if wrapper.connection is not None:
         lifecycle.look_at(wrapper)
     if wrapper.connection is not None or lifecycle.checkout(wrapper):
-        return wrapped(*args, **kwargs)
-    return lifecycle.open_new(wrapper, partial(wrapped, *args, **kwargs))
+        return wrapped(wrapper)
+    return lifecycle.open_new(wrapper, partial(wrapped, wrapper))
 
 
 def on_close_if_unusable_or_obsolete(wrapped, wrapper, args, kwargs):
@@ -37,12 +45,18 @@ def on_close_if_unusable_or_obsolete(wrapped, wrapper, args, kwargs):
         wrapped(*args, **kwargs)
 
 
-def on_close(wrapped, wrapper, args, kwargs):
+def on_close(wrapped, wrapper):
     return lifecycle.close(wrapper, wrapped)
 
 
-def on_end_of_work(wrapped, instance, args, kwargs):
-    END_OF_WORK.get(kwargs.get("signal"), lifecycle.end_of_work)()
+def on_end_of_work(wrapped, signal=None, **kwargs):
+    if signal is request_started:
+        lifecycle.request_started()
+    elif signal is request_finished:
+        lifecycle.request_finished()
+    else:
+        # Called by name it has no signal, and ends a unit of work that is no request.
+        lifecycle.end_of_work()
 
 
 def on_request_started(sender=None, **kwargs):
@@ -71,15 +85,11 @@ def on_dropping_a_database(wrapped, creation, args, kwargs):
     return wrapped(*args, **kwargs)
 
 
-# Called by name it has no signal, and ends a unit of work that is no request.
-END_OF_WORK = {
-    signals.request_started: lifecycle.request_started,
-    signals.request_finished: lifecycle.request_finished,
-}
-
 ALL = ((1, 2), (99,))
 CURSOR_CONNECTS = ((1, 2), (1, 6))
 CONNECT_APART = ((1, 6), (99,))
+ENSURED_FOR_STATEMENTS = ((1, 6), (1, 8))
+ENSURED_FOR_CURSORS = ((1, 8), (99,))
 
 WRAPPER = "BaseDatabaseWrapper."
 
@@ -87,11 +97,39 @@ WRAPPER = "BaseDatabaseWrapper."
 TABLE = [
     (
         CURSOR_CONNECTS,
-        Wrap(
+        HotWrap(
             dialect.backends,
             WRAPPER + "cursor",
             on_connecting_cursor,
             "checkout and liveness: the one place that all backends open and use connections through",
+        ),
+    ),
+    (
+        ENSURED_FOR_CURSORS,
+        HotWrap(
+            dialect.backends,
+            WRAPPER + "ensure_connection",
+            on_ensure_connection,
+            "checkout and liveness: before a cursor of any kind, and before a transaction begins,"
+            " when it would be too late to ask",
+        ),
+    ),
+    (
+        ENSURED_FOR_STATEMENTS,
+        HotWrap(
+            dialect.backends,
+            WRAPPER + "_cursor",
+            on_use,
+            "liveness: cursors of all kinds are made here; ensure_connection() is for statements, too",
+        ),
+    ),
+    (
+        ENSURED_FOR_STATEMENTS,
+        HotWrap(
+            dialect.backends,
+            WRAPPER + "set_autocommit",
+            on_use,
+            "liveness: a transaction begins here, and once it has begun it is too late to ask",
         ),
     ),
     (
@@ -100,25 +138,7 @@ TABLE = [
             dialect.backends,
             WRAPPER + "connect",
             on_connect,
-            "checkout: the one place that all backends open connections through",
-        ),
-    ),
-    (
-        CONNECT_APART,
-        Wrap(
-            dialect.backends,
-            WRAPPER + "_cursor",
-            on_use,
-            "liveness: cursors of all kinds are made here, those of iterator() too",
-        ),
-    ),
-    (
-        CONNECT_APART,
-        Wrap(
-            dialect.backends,
-            WRAPPER + "set_autocommit",
-            on_use,
-            "liveness: a transaction begins here, and once it has begun it is too late to ask",
+            "the one place that all backends open connections through; checkout for who calls it",
         ),
     ),
     (
@@ -132,7 +152,7 @@ TABLE = [
     ),
     (
         ALL,
-        Wrap(
+        HotWrap(
             dialect.backends,
             WRAPPER + "close",
             on_close,
@@ -150,7 +170,7 @@ TABLE = [
     ),
     (
         ALL,
-        Wrap(
+        HotWrap(
             "django.db",
             dialect.end_of_work,
             on_end_of_work,

@@ -8,6 +8,7 @@ pinned to the subclass.
 
 from __future__ import absolute_import
 
+import functools
 import logging
 import sys
 from collections import namedtuple
@@ -24,7 +25,7 @@ class Wrap(namedtuple("Wrap", "module attribute wrapper why")):
     def apply(self, enabled):
         parent, name, original = wrapt.resolve_path(self.module, self.attribute)
         inherited = name not in vars(parent)
-        ours = wrapt.FunctionWrapper(original, self.wrapper, enabled)
+        ours = self.replacement(original, enabled)
         setattr(parent, name, ours)
 
         def undo():
@@ -38,8 +39,31 @@ class Wrap(namedtuple("Wrap", "module attribute wrapper why")):
 
         return undo
 
+    def replacement(self, original, enabled):
+        return wrapt.FunctionWrapper(original, self.wrapper, enabled)
 
-class OptionalWrap(Wrap):
+
+class HotWrap(Wrap):
+    """Have calls go to ``wrapper(wrapped, *args, **kwargs)``, a method's with its instance first.
+
+    By a plain function, which costs half a microsecond less a call than wrapt's: that is worth it
+    for what every request and every cursor calls.
+    """
+
+    def replacement(self, original, enabled):
+        wrapper = self.wrapper
+
+        @functools.wraps(original)
+        def ours(*args, **kwargs):
+            if enabled():
+                return wrapper(original, *args, **kwargs)
+            return original(*args, **kwargs)
+
+        ours.__wrapped__ = original  # which Python 2 does not do
+        return ours
+
+
+class OptionalWrap(HotWrap):
     """The same for a module that cannot be imported everywhere: there it has nothing to patch."""
 
     def apply(self, enabled):
@@ -48,7 +72,7 @@ class OptionalWrap(Wrap):
         except Exception as error:
             logger.debug("%s.%s is not patched: %s", self.module, self.attribute, error)
             return lambda: True
-        return Wrap.apply(self, enabled)
+        return HotWrap.apply(self, enabled)
 
 
 class Import(namedtuple("Import", "module source attribute why")):
