@@ -61,20 +61,18 @@ SETTINGS = {
 
 
 NAMES = tuple(sorted(SETTINGS))
-# What of the project's settings says how its connections are opened, and how they are kept.
-LABELS = ("TIME_ZONE", "USE_TZ") + tuple(PREFIX + name for name in NAMES)
-UNSET = object()
 
 #: All settings of one database, under their names in lower case.
 Values = namedtuple("Values", [name.lower() for name in NAMES])
 
 
-def project():
-    """The settings of the project that matter here, to be compared with those of another moment."""
-    # Not through the lazy object, which costs more than all the rest.
-    holder = object.__getattribute__(settings, "_wrapped")
-    get = vars(holder).get
-    return [holder] + [get(label, UNSET) for label in LABELS]
+#: Counts the settings that were set since the process began: what was read before may be outdated.
+epoch = 0
+
+
+def setting_was_set():
+    global epoch
+    epoch += 1
 
 
 def of(database):

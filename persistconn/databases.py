@@ -18,11 +18,11 @@ class Database(object):
     If it ``is_kept``, its idle connections are in ``pool``; else Django does as it always did.
     """
 
-    __slots__ = ("values", "driver", "pool", "is_kept", "pid", "_project", "_settings")
+    __slots__ = ("values", "driver", "pool", "is_kept", "pid", "_epoch", "_settings")
 
     def __init__(self, wrapper):
         self.pid = os.getpid()
-        self._project = conf.project()
+        self._epoch = conf.epoch
         self._settings = _copied(wrapper.settings_dict)
         self.values = conf.of(wrapper.settings_dict)
         self.driver = drivers.of_module(dialect.database_module(wrapper))
@@ -38,7 +38,7 @@ class Database(object):
 
     def is_current(self, wrapper):
         return (
-            self._project == conf.project()
+            self._epoch == conf.epoch
             and self._settings == wrapper.settings_dict
             and self.pid == os.getpid()
         )

@@ -15,7 +15,7 @@ from __future__ import absolute_import
 import sys
 from functools import partial
 
-from persistconn import compat, databases, drivers, liveness, transactions
+from persistconn import compat, conf, databases, drivers, liveness, transactions
 from persistconn.databases import pools
 from persistconn.django_versions import dialect
 from persistconn.entry import CONNECTING
@@ -279,4 +279,5 @@ def keep(keeping):
     """Whether connections are kept from now on. All that are idle are closed if not."""
     if keeping:
         Work.turns += 1
+        conf.setting_was_set()  # perhaps, while nobody looked
     pools.keep(keeping)
