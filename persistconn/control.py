@@ -11,8 +11,7 @@ from persistconn import conf, lifecycle, patches
 from persistconn.patching import Patcher
 
 _lock = threading.RLock()
-_enabled = False
-_patcher = Patcher(patches.rows(), lambda: _enabled)
+_patcher = Patcher(patches.rows())
 
 
 def install():
@@ -51,16 +50,15 @@ def disable():
 
 
 def _switch(on):
-    global _enabled
     with _lock:
-        if on != _enabled and (_patcher.applied or not on):
-            _enabled = on
+        if on != _patcher.is_on and (_patcher.applied or not on):
+            _patcher.is_on = on
             lifecycle.keep(on)
 
 
 def is_enabled():
     """Whether connections are kept: it is installed, and not switched off."""
-    return _enabled
+    return _patcher.is_on
 
 
 def drain():

@@ -18,12 +18,12 @@ class Database(object):
     If it ``is_kept``, its idle connections are in ``pool``; else Django does as it always did.
     """
 
-    __slots__ = ("values", "driver", "pool", "is_kept", "pid", "_epoch", "_settings")
+    __slots__ = ("values", "driver", "pool", "is_kept", "pid", "epoch", "settings")
 
     def __init__(self, wrapper):
         self.pid = os.getpid()
-        self._epoch = conf.epoch
-        self._settings = _copied(wrapper.settings_dict)
+        self.epoch = conf.epoch
+        self.settings = _copied(wrapper.settings_dict)
         self.values = conf.of(wrapper.settings_dict)
         self.driver = drivers.of_module(dialect.database_module(wrapper))
         self.pool = pools.find_or_add(dialect.identity(wrapper), wrapper.alias)
@@ -35,13 +35,6 @@ class Database(object):
         if self.values.max_age == 0 or wrapper.settings_dict["OPTIONS"].get("pool"):
             return False
         return wrapper.alias != dialect.maintenance and self.driver is not None
-
-    def is_current(self, wrapper):
-        return (
-            self._epoch == conf.epoch
-            and self._settings == wrapper.settings_dict
-            and self.pid == os.getpid()
-        )
 
     def fault_of_idle(self, entry):
         """Why an idle connection is not to be handed out, or None if it is."""
@@ -56,7 +49,12 @@ class Database(object):
 def of(wrapper):
     """Return the Database of a wrapper as its settings, and the project's, are now."""
     known = getattr(wrapper, "_persistconn_database", None)
-    if known is None or not known.is_current(wrapper):
+    if (
+        known is None
+        or known.epoch != conf.epoch
+        or known.settings != wrapper.settings_dict
+        or known.pid != os.getpid()
+    ):
         known = wrapper._persistconn_database = Database(wrapper)
     return known
 

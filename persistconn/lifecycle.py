@@ -36,8 +36,12 @@ def checkout(wrapper):
     database = databases.of(wrapper)
     if not database.is_kept or _slot_of(wrapper) is not None:
         return False
-    entry = _acquire(wrapper, database)
-    entry.values = database.values
+    pool, values = database.pool, database.values
+    try:
+        entry = pool.acquire(database.fault_of_idle, values.max_conns, values.timeout)
+    except Exhausted as error:
+        raise _pool_timeout(wrapper, pool, values, *error.args)
+    entry.values = values
     _hold(wrapper, entry)
     if entry.state == CONNECTING:
         return False
@@ -45,20 +49,16 @@ def checkout(wrapper):
     return True
 
 
-def _acquire(wrapper, database):
-    pool, values = database.pool, database.values
-    try:
-        return pool.acquire(database.fault_of_idle, values.max_conns, values.timeout)
-    except Exhausted as error:
-        from persistconn.errors import PoolTimeout
+def _pool_timeout(wrapper, pool, values, waited):
+    from persistconn.errors import PoolTimeout
 
-        numbers = dict(pool.stats(), alias=wrapper.alias, name=wrapper.settings_dict["NAME"])
-        numbers.update(bound=values.max_conns, waited=error.args[0])
-        raise PoolTimeout(
-            "No connection to database '%(alias)s' (%(name)s) became free in %(waited).2f seconds:"
-            " of MAX_CONNS %(bound)d there are %(in_use)d in use and %(idle)d idle, and %(waiting)d"
-            " others wait." % numbers
-        )
+    numbers = dict(pool.stats(), alias=wrapper.alias, name=wrapper.settings_dict["NAME"])
+    numbers.update(bound=values.max_conns, waited=waited)
+    return PoolTimeout(
+        "No connection to database '%(alias)s' (%(name)s) became free in %(waited).2f seconds:"
+        " of MAX_CONNS %(bound)d there are %(in_use)d in use and %(idle)d idle, and %(waiting)d"
+        " others wait." % numbers
+    )
 
 
 def open_new(wrapper, django_opens):
@@ -138,18 +138,21 @@ def request_started():
 
 
 def request_finished():
-    _work.leave_forgotten_blocks()
-    end_of_work()
+    end_of_work(_work.request_ends())
 
 
-def end_of_work():
+def end_of_work(outer=None):
     """End this thread's unit of work on all its databases: a request, a task, one turn of a loop.
 
-    An error in one does not keep the others from ending; the first is raised when all have.
+    Atomic blocks that its view did not leave are left at the end of a request, unless they were open
+    before it, a TestCase's: ``outer`` has the ids of such wrappers. An error in one does not keep the
+    others from ending; the first is raised when all have.
     """
     errors = []
     for wrapper in _work.take_wrappers(take_over):
         try:
+            if outer is not None and dialect.is_in_a_block(wrapper) and id(wrapper) not in outer:
+                dialect.leave_blocks(wrapper)
             if not checkin(wrapper):
                 dialect.end_stock(wrapper)
         except Exception:

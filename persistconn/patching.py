@@ -22,10 +22,10 @@ logger = logging.getLogger("persistconn")
 class Wrap(namedtuple("Wrap", "module attribute wrapper why")):
     """Have calls of an attribute go to ``wrapper(wrapped, instance, args, kwargs)``."""
 
-    def apply(self, enabled):
+    def apply(self, switch):
         parent, name, original = wrapt.resolve_path(self.module, self.attribute)
         inherited = name not in vars(parent)
-        ours = self.replacement(original, enabled)
+        ours = self.replacement(original, switch)
         setattr(parent, name, ours)
 
         def undo():
@@ -39,8 +39,8 @@ class Wrap(namedtuple("Wrap", "module attribute wrapper why")):
 
         return undo
 
-    def replacement(self, original, enabled):
-        return wrapt.FunctionWrapper(original, self.wrapper, enabled)
+    def replacement(self, original, switch):
+        return wrapt.FunctionWrapper(original, self.wrapper, lambda: switch.is_on)
 
 
 class HotWrap(Wrap):
@@ -50,12 +50,12 @@ class HotWrap(Wrap):
     for what every request and every cursor calls.
     """
 
-    def replacement(self, original, enabled):
+    def replacement(self, original, switch):
         wrapper = self.wrapper
 
         @functools.wraps(original)
         def ours(*args, **kwargs):
-            if enabled():
+            if switch.is_on:
                 return wrapper(original, *args, **kwargs)
             return original(*args, **kwargs)
 
@@ -66,19 +66,19 @@ class HotWrap(Wrap):
 class OptionalWrap(HotWrap):
     """The same for a module that cannot be imported everywhere: there it has nothing to patch."""
 
-    def apply(self, enabled):
+    def apply(self, switch):
         try:
             import_module(self.module)
         except Exception as error:
             logger.debug("%s.%s is not patched: %s", self.module, self.attribute, error)
             return lambda: True
-        return HotWrap.apply(self, enabled)
+        return HotWrap.apply(self, switch)
 
 
 class Import(namedtuple("Import", "module source attribute why")):
     """Have a module that imported a name from a patched source use what the source has now."""
 
-    def apply(self, enabled):
+    def apply(self, switch):
         ours = getattr(import_module(self.source), self.attribute)
         if self.module in sys.modules:
             setattr(sys.modules[self.module], self.attribute, ours)
@@ -96,7 +96,7 @@ class Import(namedtuple("Import", "module source attribute why")):
 class Receiver(namedtuple("Receiver", "module signal source attribute why")):
     """Have a signal received by what a patched source has now, not by what it had before."""
 
-    def apply(self, enabled):
+    def apply(self, switch):
         signal = getattr(import_module(self.module), self.signal)
         ours = getattr(import_module(self.source), self.attribute)
         before = len(signal.receivers)
@@ -117,11 +117,11 @@ class Receiver(namedtuple("Receiver", "module signal source attribute why")):
 class Listener(namedtuple("Listener", "module signal receiver why")):
     """Have a signal received by a function of ours as well."""
 
-    def apply(self, enabled):
+    def apply(self, switch):
         signal = getattr(import_module(self.module), self.signal)
 
         def ours(**kwargs):
-            if enabled():
+            if switch.is_on:
                 self.receiver(**kwargs)
 
         signal.connect(ours, weak=False)
@@ -134,11 +134,11 @@ class Listener(namedtuple("Listener", "module signal receiver why")):
 
 
 class Patcher(object):
-    """Applies and undoes rows. All wrappers pass calls through while ``enabled()`` is false."""
+    """Applies and undoes rows. All wrappers pass calls through while ``is_on`` is false."""
 
-    def __init__(self, rows, enabled):
+    def __init__(self, rows):
         self.rows = rows
-        self.enabled = enabled
+        self.is_on = False
         self.applied = False
         self._undo = {}
 
@@ -147,7 +147,7 @@ class Patcher(object):
         new = [row for row in self.rows if row not in self._undo]
         try:
             for row in new:
-                self._undo[row] = row.apply(self.enabled)
+                self._undo[row] = row.apply(self)
         except Exception:
             self._undo_rows([row for row in new if row in self._undo])
             raise

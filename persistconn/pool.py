@@ -80,7 +80,8 @@ class Pool(object):
         """
         with self._lock:
             # Whoever waits has been served before: nothing is free while somebody does.
-            self._look_for_lost()
+            if self._lost:
+                self._look_for_lost()
             entry = self._free_one(max_conns)
         if entry is None:
             entry = self._wait(max_conns, timeout)
@@ -176,7 +177,8 @@ class Pool(object):
             if reason is None:
                 entry.state = IDLE
                 self._idle.append(entry)
-                self._serve_waiters()
+                if self._waiters:
+                    self._serve_waiters()
                 return
         self.discard(entry, reason)
 

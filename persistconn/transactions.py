@@ -35,7 +35,10 @@ def finish(wrapper, entry):
     What the unit of work has not committed is rolled back, as it was when Django closed the
     connection. Never committed.
     """
-    reason = _tried(_end, wrapper, entry)
+    try:
+        reason = _end(wrapper, entry)
+    except Exception:
+        reason = _failed(entry)
     try:
         leave_blocks(wrapper)
     except Exception as error:
@@ -43,24 +46,25 @@ def finish(wrapper, entry):
             raise
         dialect.forget_transactions(wrapper)
         reason = reason or "error"
-    return reason or _tried(dialect.restore, wrapper, entry)
-
-
-def _tried(step, wrapper, entry):
     try:
-        return step(wrapper, entry)
+        return reason or dialect.restore(wrapper, entry)
     except Exception:
-        logger.warning("A connection is not kept: ending its transaction failed.", exc_info=True)
-        return "dead" if entry.driver.is_closed(entry.raw) else "error"
+        return _failed(entry)
+
+
+def _failed(entry):
+    logger.warning("A connection is not kept: ending its transaction failed.", exc_info=True)
+    return "dead" if entry.driver.is_closed(entry.raw) else "error"
 
 
 def _end(wrapper, entry):
     status = entry.driver.status(entry.raw)
+    if status == drivers.IDLE:
+        return None
     if entry.driver.is_closed(entry.raw):
         return "dead"
     if status == drivers.ACTIVE:
         entry.driver.cancel(entry.raw)
         return "busy"
-    if status != drivers.IDLE:
-        entry.driver.rollback(entry.raw, entry.values.check_timeout)
+    entry.driver.rollback(entry.raw, entry.values.check_timeout)
     return None

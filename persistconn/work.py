@@ -40,26 +40,21 @@ class Work(threading.local):
             for wrapper in dialect.initialised():
                 take_over(wrapper)
                 self.add(wrapper)
-        if not self.wrappers:
+        wrappers = self.wrappers
+        if not wrappers:
             return NONE
-        taken = _alive(self.wrappers)
-        self.wrappers.clear()
+        taken = [wrapper for wrapper in [ref() for ref in wrappers.values()] if wrapper is not None]
+        wrappers.clear()
         return taken
 
     def request_begins(self):
-        self.outer = set(self.wrappers) if self.wrappers else NONE
+        wrappers = self.wrappers
+        self.outer = set(wrappers) if wrappers else NONE
 
-    def leave_forgotten_blocks(self):
-        """Leave the atomic() blocks that began in this request, and that its view did not leave.
-
-        One that was open when the request began, a TestCase's, is not forgotten.
-        """
+    def request_ends(self):
+        """Return the ids of the wrappers that were open when it began; None: that was not seen."""
         outer, self.outer = self.outer, None
-        if outer is None:
-            return
-        for wrapper in _alive(self.wrappers):
-            if id(wrapper) not in outer and dialect.is_in_a_block(wrapper):
-                dialect.leave_blocks(wrapper)
+        return outer
 
 
 class Witness(object):
@@ -88,7 +83,3 @@ class Witness(object):
 def _exit():
     # Then everything is closed by the exit itself, and no thread can be started any more.
     Witness.exiting = True
-
-
-def _alive(wrappers):
-    return [wrapper for wrapper in [ref() for ref in wrappers.values()] if wrapper is not None]

@@ -195,7 +195,7 @@ def test_what_is_idle_too_long_is_closed_without_traffic():
         unit_of_work()
         assert len(backends()) == 1
         assert wait_until(lambda: backends() == [])
-        assert stats()["discarded"]["idle"]
+        assert wait_until(lambda: stats()["discarded"].get("idle"))
     assert wait_until(lambda: housekeepers() == [])
 
 

@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from persistconn.patching import Import, OptionalWrap, Patcher, Receiver, Wrap
+from persistconn.patching import HotWrap, Import, OptionalWrap, Patcher, Receiver, Wrap
 
 
 class FakeSignal(object):
@@ -27,6 +27,10 @@ class FakeSignal(object):
 
 def shout(wrapped, instance, args, kwargs):
     return wrapped(*args, **kwargs) + "!"
+
+
+def shout_hot(wrapped, *args):
+    return wrapped(*args) + "!"
 
 
 @pytest.fixture
@@ -60,12 +64,18 @@ def target(monkeypatch):
     return module
 
 
-def patcher(*rows, **options):
-    return Patcher(list(rows), options.get("enabled", lambda: True))
+def patcher(*rows):
+    patches = Patcher(list(rows))
+    patches.is_on = True
+    return patches
 
 
 def wrap(attribute):
     return Wrap("patching_target", attribute, shout, "a test")
+
+
+def hot(attribute):
+    return HotWrap("patching_target", attribute, shout_hot, "a test")
 
 
 @pytest.mark.parametrize(
@@ -106,13 +116,29 @@ def test_undoing_twice_undoes_once(target):
 
 
 def test_while_it_is_off_calls_pass_through(target):
-    on = []
-    patches = patcher(wrap("Base.plain"), enabled=lambda: bool(on))
+    patches = patcher(wrap("Base.plain"), hot("Base.inherited"))
+    patches.is_on = False
     patches.apply()
     assert target.Base().plain() == "plain"
-    on.append(True)
+    assert target.Base().inherited() == "inherited"
+    patches.is_on = True
     assert target.Base().plain() == "plain!"
+    assert target.Base().inherited() == "inherited!"
     patches.undo()
+
+
+def test_a_hot_row_wraps_methods_and_functions_and_is_undone_exactly(target):
+    before = dict(vars(target.Base)), dict(vars(target.Child)), target.function
+    patches = patcher(hot("Base.plain"), hot("Child.inherited"), hot("function"))
+    patches.apply()
+    assert target.Child().plain() == "plain!"
+    assert target.Child().inherited() == "inherited!"
+    assert target.Base().inherited() == "inherited"
+    assert target.function() == "function!"
+    assert target.function.__name__ == "function"
+    assert target.function.__wrapped__ is before[2]
+    patches.undo()
+    assert (dict(vars(target.Base)), dict(vars(target.Child)), target.function) == before
 
 
 def test_all_or_nothing(target):
@@ -132,7 +158,7 @@ def test_an_optional_row_may_have_no_module(target):
 
 
 def test_somebody_elses_later_patch_is_left_alone_and_said(target, caplog):
-    patches = patcher(wrap("Base.plain"), enabled=lambda: patches.applied)
+    patches = patcher(wrap("Base.plain"))
     patches.apply()
     ours = vars(target.Base)["plain"]
 
@@ -142,12 +168,13 @@ def test_somebody_elses_later_patch_is_left_alone_and_said(target, caplog):
     target.Base.plain = theirs
     with caplog.at_level(logging.WARNING, "persistconn"):
         patches.undo()
+    patches.is_on = False
     assert target.Base().plain() == "theirs plain"
     assert "patching_target.Base.plain has been patched by somebody else" in caplog.text
 
 
 def test_what_was_left_under_somebody_elses_patch_is_used_again(target):
-    patches = patcher(wrap("Base.plain"), enabled=lambda: patches.applied)
+    patches = patcher(wrap("Base.plain"))
     patches.apply()
     ours = vars(target.Base)["plain"]
     target.Base.plain = lambda self: "theirs " + ours(self)

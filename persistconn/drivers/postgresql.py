@@ -55,7 +55,7 @@ class Psycopg2(Driver):
 
     def is_closed(self, raw):
         # ``closed`` stays 0 after some losses, while libpq has dropped the socket already.
-        return self.status(raw) == UNKNOWN
+        return raw.get_transaction_status() == UNKNOWN
 
     def status(self, raw):
         return raw.get_transaction_status()
@@ -103,6 +103,9 @@ class Psycopg2(Driver):
 
 class Psycopg3(Psycopg2):
     flag_names = ("isolation_level", "read_only", "deferrable", "autocommit")
+
+    def is_closed(self, raw):
+        return raw.pgconn.transaction_status == UNKNOWN
 
     def status(self, raw):
         return raw.pgconn.transaction_status
