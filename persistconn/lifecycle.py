@@ -133,7 +133,8 @@ def look_at(wrapper):
 
 def request_started():
     """End what a request before left open in this thread: its response may never have been closed."""
-    end_of_work()
+    if _work.wrappers:
+        end_of_work()
     _work.request_begins()
 
 

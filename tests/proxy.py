@@ -24,8 +24,8 @@ class Proxy(object):
     its line. ``answer``, if set, is all that a client hears. ``accepted`` counts the clients.
     """
 
-    def __init__(self, target):
-        self.target = target
+    def __init__(self, server):
+        self.target = (server.host, server.port)
         self.answer = self.lose = None
         self.accepted = self.commits = 0
         self.deaf = False

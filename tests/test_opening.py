@@ -17,7 +17,7 @@ import persistconn
 @pytest.fixture
 def proxy():
     """Between Django and the server; its lines are gone after the test."""
-    with Proxy((support.server.host, support.server.port)) as proxy:
+    with Proxy(support.server) as proxy:
         with support.database_as(HOST="127.0.0.1", PORT=str(proxy.port)):
             yield proxy
             persistconn.drain()

@@ -12,7 +12,12 @@ logger = logging.getLogger("persistconn")
 
 #: Seconds of silence after which a peer is asked whether it is there, between two such questions,
 #: and how many may go unanswered. Firewalls and NATs forget a flow after some minutes without any.
-KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+#: As libpq's OPTIONS call them, as the kernel does.
+KEEPALIVES = (
+    ("keepalives_idle", "TCP_KEEPIDLE", 30),
+    ("keepalives_interval", "TCP_KEEPINTVL", 10),
+    ("keepalives_count", "TCP_KEEPCNT", 3),
+)
 
 # What libpq, and with it psycopg2 and psycopg 3, says of a session's transaction (PQTRANS_*).
 IDLE, ACTIVE, INTRANS, INERROR, UNKNOWN = range(5)
@@ -33,15 +38,16 @@ class Driver(object):
         return False
 
     def keep_alive(self, raw, options):
-        """Have the kernel ask a silent peer whether it is there, unless OPTIONS say how."""
+        """Have the kernel ask a silent peer whether it is there, where OPTIONS do not say how."""
         fd = self.fileno(raw)
-        if fd is None or any(name.startswith("keepalives") for name in options):
+        if fd is None or str(options.get("keepalives", 1)) == "0":
             return
         line = socket.fromfd(fd, socket.AF_INET, socket.SOCK_STREAM)
         try:
             line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for name, value in KEEPALIVE:
-                line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+            for option, name, value in KEEPALIVES:
+                if option not in options:
+                    line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         except (AttributeError, OSError, socket.error):
             pass  # no TCP at all, or a system that has other names for it
         finally:

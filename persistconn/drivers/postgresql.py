@@ -39,6 +39,7 @@ LIBPQ_SAYS = (
     "Host is down",
     "Temporary failure in name resolution",
     "session is read-only",
+    "could not make a writable connection",
     "hot standby mode",
 )
 
