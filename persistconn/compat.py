@@ -14,6 +14,7 @@ except ImportError:  # Python 2
     from thread import get_ident, start_new_thread
 
 __all__ = [
+    "PY2",
     "after_fork_in_child",
     "get_ident",
     "monotonic",
@@ -21,6 +22,9 @@ __all__ = [
     "reraise",
     "start_new_thread",
 ]
+
+
+PY2 = sys.version_info < (3,)
 
 
 def after_fork_in_child(function):
@@ -65,7 +69,7 @@ def _raise_with_traceback(kind, error, traceback):
     raise error.with_traceback(traceback)
 
 
-if sys.version_info < (3,):
+if PY2:
     # What Python 2 writes for it, Python 3 cannot read.
     exec("def _raise_with_traceback(kind, error, traceback):\n    raise kind, error, traceback\n")
 

@@ -32,13 +32,14 @@ class Gate(object):
     def pass_through(self, attempt, is_passing, seconds):
         """Return what ``attempt(seconds left)`` does, which is tried again for so many seconds.
 
-        Raises at once what it raises, unless ``is_passing(error)``: then when the time is over.
+        Raises at once what it raises, unless ``is_passing(error)``: then when the time is over. With
+        0 seconds it is one try, which does not wait for those of others.
         """
         ends_at = compat.monotonic() + seconds
         is_mine, passed = False, False
         try:
             while not passed:
-                is_mine = is_mine or self._wait_for_turn(ends_at)
+                is_mine = is_mine or seconds > 0 and self._wait_for_turn(ends_at)
                 if is_mine:
                     time.sleep(max(0, self._next_at - compat.monotonic()))
                 passed, result = self._try(attempt, is_passing, ends_at, is_mine)
@@ -53,15 +54,15 @@ class Gate(object):
         Raises the failure of whoever tried, once the caller's time is over.
         """
         with self._changed:
-            while self._failure is not None and self._is_trying:
-                left = ends_at - compat.monotonic()
-                if left <= 0:
+            while self._failure is not None:
+                now = compat.monotonic()
+                if not self._is_trying and max(self._next_at, now) < ends_at:
+                    self._is_trying = True
+                    return True
+                if now >= ends_at:
                     raise self._failure.__class__(*self._failure.args)
-                self._changed.wait(left)
-            if self._failure is None:
-                return False
-            self._is_trying = True
-            return True
+                self._changed.wait(ends_at - now)
+            return False
 
     def _try(self, attempt, is_passing, ends_at, is_mine):
         began = compat.monotonic()

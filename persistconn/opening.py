@@ -4,7 +4,8 @@ from __future__ import absolute_import
 
 import contextlib
 
-from persistconn.watchdog import Limit
+from persistconn import compat
+from persistconn.watchdog import Limit, Limitless
 
 
 class Opening(object):
@@ -24,8 +25,7 @@ class Opening(object):
         try:
             if not self.seconds:
                 return self._django_opens()
-            # What is sent before Django is ready with a connection must end as well.
-            with Limit(self, seconds), self._options_for(seconds):
+            with self._limit(seconds), self._options_for(seconds):
                 return self._django_opens()
         except Exception:
             self._let_go_if_lost(self.wrapper.connection)
@@ -40,6 +40,12 @@ class Opening(object):
     def is_passing(self, error):
         """Whether a later try may go better than the last one."""
         return self._is_lost or self._driver.is_passing(getattr(error, "__cause__", None) or error)
+
+    def _limit(self, seconds):
+        # What Django sends before it is ready with a connection must end as well. But applications
+        # connect while a uWSGI imports them, and on Python 2 its fork, just then, in C, would leave
+        # the workers a lock that only the watchdog could release.
+        return Limitless() if compat.PY2 else Limit(self, seconds)
 
     def fileno(self):
         return self._driver.fileno(self.wrapper.connection)

@@ -132,8 +132,8 @@ def test_one_of_a_crowd_tries_and_the_others_wait(crowd):
     assert wait_until(lambda: len(results) == 50)
     assert all(isinstance(result, Away) for result in results)
     assert server.most_at_once == 1
-    # All deadlines are about the same: as many tries as one thread alone would make, and a few.
-    assert len(server.tries) - before < 20
+    # As many as one thread alone makes.
+    assert len(server.tries) - before <= 12
 
 
 def test_all_of_a_crowd_pass_once_one_has(crowd):
@@ -171,7 +171,7 @@ def test_another_goes_on_where_one_who_tried_was_interrupted(crowd):
     with pytest.raises(KeyboardInterrupt):
         gate.pass_through(interrupted, is_passing, 5)
     server.error = None
-    assert gate.pass_through(server, is_passing, 0) == "in"
+    assert gate.pass_through(server, is_passing, 5) == "in"
 
 
 def test_a_server_that_answers_no_ends_the_waiting_of_all(crowd):
