@@ -118,11 +118,26 @@ def test_a_server_that_does_not_answer_ends_with_the_deadline(proxy):
         assert tried(pid) < 2 + 1.5
 
 
-def test_a_shorter_connect_timeout_of_the_users_own_stays(proxy):
-    proxy.deaf = True
-    with support.database_as(OPTIONS={"connect_timeout": 2}):
-        with settings_as(PERSISTCONN_CONNECT_DEADLINE=2.5):
-            assert tried(pid) < 2 + 1
+@pytest.mark.parametrize(
+    "options, host, seconds, each",
+    [
+        ({}, "db", 5, 5),
+        ({}, "db", 4.9, 4),
+        ({}, "db", 0.3, 1),
+        ({}, "one,two", 5, 2),
+        ({"host": "one,two,three"}, "", 5, 1),
+        ({"connect_timeout": 2}, "db", 5, 2),
+        ({"connect_timeout": "20"}, "db", 5, 5),
+        ({"connect_timeout": 0}, "db", 5, 5),
+    ],
+)
+def test_the_time_of_a_try_is_shared_by_its_hosts_and_never_more_than_the_user_gives_it(
+    options, host, seconds, each
+):
+    from persistconn import drivers
+
+    driver = drivers.of_module(support.driver)
+    assert driver.connect_options(options, host, seconds) == {"connect_timeout": each}
 
 
 def test_the_settings_are_as_they_were_after_connecting():
