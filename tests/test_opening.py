@@ -129,6 +129,7 @@ def test_a_server_that_does_not_answer_ends_with_the_deadline(proxy):
         ({"connect_timeout": 2}, "db", 5, 2),
         ({"connect_timeout": "20"}, "db", 5, 5),
         ({"connect_timeout": 0}, "db", 5, 5),
+        ({"connect_timeout": "soon"}, "db", 5, "soon"),
     ],
 )
 def test_the_time_of_a_try_is_shared_by_its_hosts_and_never_more_than_the_user_gives_it(

@@ -164,3 +164,12 @@ class Driver(object):
 
 
 _abandoned = []
+
+
+def shorter(theirs, seconds):
+    """A user's time-out or ours, in whole seconds. One that the driver will refuse stays."""
+    ours = max(1, int(seconds))
+    try:
+        return min(int(theirs), ours) if int(theirs or 0) > 0 else ours
+    except ValueError:
+        return theirs

@@ -2,7 +2,7 @@
 
 from __future__ import absolute_import
 
-from persistconn.drivers.base import IDLE, INTRANS, UNKNOWN, Driver
+from persistconn.drivers.base import IDLE, INTRANS, UNKNOWN, Driver, shorter
 
 # A flag that comes with every answer of a MySQL server.
 SERVER_STATUS_IN_TRANS = 1
@@ -13,9 +13,7 @@ NO_ENTRY = frozenset([1040, 1053, 2002, 2003, 2006, 2013, 2055])
 
 class MySQL(Driver):
     def connect_options(self, options, host, seconds):
-        theirs = int(options.get("connect_timeout") or 0)
-        ours = max(1, int(seconds))
-        return {"connect_timeout": min(ours, theirs) if theirs > 0 else ours}
+        return {"connect_timeout": shorter(options.get("connect_timeout"), seconds)}
 
     def is_passing(self, error):
         return error.args[:1] and error.args[0] in NO_ENTRY

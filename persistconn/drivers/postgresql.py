@@ -2,7 +2,9 @@
 
 from __future__ import absolute_import
 
-from persistconn.drivers.base import IDLE, UNKNOWN, Driver
+import os
+
+from persistconn.drivers.base import IDLE, UNKNOWN, Driver, shorter
 
 #: Seconds that asking the server to give up a query may take.
 CANCEL_TIMEOUT = 2
@@ -81,9 +83,8 @@ class Psycopg2(Driver):
     def connect_options(self, options, host, seconds):
         # libpq gives each host as long.
         hosts = str(options.get("host") or host or "").count(",") + 1
-        theirs = int(options.get("connect_timeout") or 0)
-        ours = max(1, int(seconds / hosts))
-        return {"connect_timeout": min(ours, theirs) if theirs > 0 else ours}
+        theirs = options.get("connect_timeout", os.environ.get("PGCONNECT_TIMEOUT"))
+        return {"connect_timeout": shorter(theirs, seconds / hosts)}
 
     def is_passing(self, error):
         state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
