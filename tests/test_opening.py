@@ -2,16 +2,21 @@
 
 from __future__ import absolute_import
 
+import contextlib
+import os
+import signal
 import threading
 import time
 
 import pytest
 import support
 from django.db import connection
+from django.db.backends.signals import connection_created
 from proxy import Proxy, error_response
 from support import end_of_work, pid, settings_as, wait_until
 
 import persistconn
+from persistconn import compat
 
 
 @pytest.fixture
@@ -29,6 +34,16 @@ def tried(work):
     with pytest.raises(support.database_errors()):
         work()
     return time.time() - started
+
+
+@contextlib.contextmanager
+def receiver(function):
+    """Of connection_created, which is sent when a connection is all but ready."""
+    connection_created.connect(function)
+    try:
+        yield
+    finally:
+        connection_created.disconnect(function)
 
 
 def heal_after_tries(proxy, number):
@@ -151,8 +166,6 @@ def test_the_settings_are_as_they_were_after_connecting():
 
 
 def test_a_connection_lost_while_it_is_set_up_is_opened_again():
-    from django.db.backends.signals import connection_created
-
     killed = []
 
     def kill(connection, **kwargs):
@@ -161,33 +174,43 @@ def test_a_connection_lost_while_it_is_set_up_is_opened_again():
             support.kill_backends()
             connection.cursor().execute("SELECT 1")
 
-    connection_created.connect(kill)
-    try:
+    with receiver(kill):
         assert pid() in support.backends()
-    finally:
-        connection_created.disconnect(kill)
     assert killed[0] is not connection.connection
     end_of_work()
     assert persistconn.stats()["default"]["in_use"] == 0
 
 
 def test_what_a_receiver_raises_is_raised_at_once():
-    from django.db.backends.signals import connection_created
-
     calls = []
 
     def fail(**kwargs):
         calls.append(kwargs)
         raise ValueError("no time zone")
 
-    connection_created.connect(fail)
-    try:
+    with receiver(fail):
         with pytest.raises(ValueError):
             pid()
-    finally:
-        connection_created.disconnect(fail)
     assert len(calls) == 1
     connection.close()
+
+
+@pytest.mark.skipif(compat.PY2, reason="no watchdog runs while connecting on Python 2")
+def test_a_server_that_hangs_while_a_connection_is_set_up_ends_with_the_deadline():
+    hanging = []
+
+    def hang(connection, **kwargs):
+        hanging.append(connection.connection.info.backend_pid)
+        os.kill(hanging[-1], signal.SIGSTOP)
+        connection.cursor().execute("SELECT 1")
+
+    try:
+        with receiver(hang), settings_as(PERSISTCONN_CONNECT_DEADLINE=0.3):
+            assert tried(pid) < 0.3 + 1
+    finally:
+        for backend in hanging:
+            os.kill(backend, signal.SIGCONT)
+    assert len(hanging) == 1
 
 
 def test_a_slot_is_free_again_after_a_failure(proxy):

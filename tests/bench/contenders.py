@@ -1,0 +1,173 @@
+"""THE TABLE: who is measured, in which environment, with which settings. Rows of data."""
+
+import dataclasses
+
+#: Each is a Python environment of its own: Django prefers psycopg 3 where it is installed.
+PSYCOPG3, PSYCOPG2, OLD = "Django 6.1, psycopg 3", "Django 6.1, psycopg2", "Django 1.5, psycopg2"
+NEW = (PSYCOPG3, PSYCOPG2)
+GROUPS = {"new": NEW, "old": (OLD,), "all": (*NEW, OLD)}
+
+PYTHONS = {PSYCOPG3: "3.13", PSYCOPG2: "3.13", OLD: "2.7"}
+REQUIREMENTS = {
+    PSYCOPG3: ["Django==6.1.*", "psycopg[binary]", "psycopg2-binary", "gunicorn", "wrapt"],
+    PSYCOPG2: ["Django==6.1.*", "psycopg2-binary", "gunicorn", "wrapt"],
+    OLD: ["Django==1.5.*", "psycopg2-binary<2.9", "gunicorn", "futures", "wrapt<1.16"],
+}
+#: What is measured beside persistconn's bare pool: module, requirement.
+BARE_POOLS = {
+    PSYCOPG3: {
+        "persistconn.pool.Pool": None,
+        "psycopg2 ThreadedConnectionPool": None,
+        "psycopg_pool ConnectionPool": "psycopg-pool",
+        "SQLAlchemy QueuePool": "sqlalchemy",
+    },
+    OLD: {
+        "persistconn.pool.Pool": None,
+        "psycopg2 ThreadedConnectionPool": None,
+        "SQLAlchemy QueuePool": "sqlalchemy<1.4",
+    },
+}
+
+#: At least as many as there are threads, so that nobody opens more than he keeps.
+SIZE = 20
+
+
+# Each is itself, so that it can be a key.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Contender:
+    name: str
+    environments: tuple
+    database: dict = dataclasses.field(default_factory=dict)
+    settings: dict = dataclasses.field(default_factory=dict)
+    apps: tuple = ()
+    middleware: tuple = ()
+    hand_patch: bool = False
+    through_pgbouncer: bool = False
+    #: Of gunicorn. Those made for gevent have no locks that threads could wait for.
+    worker: str = "gthread"
+    requires: tuple = ()
+
+    def environment(self, address):
+        """What the measured process reads, for a database at this address."""
+        database = {**address, **self.database}
+        database["OPTIONS"] = {**address["OPTIONS"], **self.database.get("OPTIONS", {})}
+        return {
+            "database": database,
+            "settings": self.settings,
+            "apps": self.apps,
+            "middleware": self.middleware,
+            "hand_patch": self.hand_patch,
+        }
+
+
+def persistconn(name, environments, **settings):
+    settings = {"PERSISTCONN_" + key: value for key, value in settings.items()}
+    middleware = ("persistconn.middleware.Install",) if environments == (OLD,) else ()
+    return Contender(name, environments, {}, settings, ("persistconn",), middleware)
+
+
+STOCK, HAND, MAX_AGE, CHECKS = "stock", "hand patch", "CONN_MAX_AGE", "CONN_MAX_AGE + health checks"
+POOL, POOL_CHECKS = "Django's pool", "Django's pool + health checks"
+PERSISTCONN = "persistconn"
+CROWD = "persistconn, MAX_CONNS 8"
+DJORM, DJORM_PESSIMISTIC = "djorm-ext-pool", "djorm-ext-pool, pessimistic"
+DB_POOL, DB_POOL_TEST = "django-db-pool", "django-db-pool, TEST_ON_BORROW"
+
+EVERYWHERE = [
+    *(Contender(STOCK, environments) for environments in (NEW, (OLD,))),
+    *(Contender(HAND, environments, hand_patch=True) for environments in (NEW, (OLD,))),
+    *(persistconn(PERSISTCONN, each, MAX_AGE=600) for each in (NEW, (OLD,))),
+]
+
+POOLED = {"pool": {"min_size": 4, "max_size": SIZE}}
+ON_NEW = [
+    Contender(MAX_AGE, NEW, {"CONN_MAX_AGE": 600}),
+    Contender(CHECKS, NEW, {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}),
+    Contender(POOL, (PSYCOPG3,), {"OPTIONS": POOLED}, requires=("psycopg-pool",)),
+    Contender(
+        POOL_CHECKS,
+        (PSYCOPG3,),
+        {"OPTIONS": POOLED, "CONN_HEALTH_CHECKS": True},
+        requires=("psycopg-pool",),
+    ),
+    Contender(
+        "django-db-connection-pool",
+        NEW,
+        {"ENGINE": "dj_db_conn_pool.backends.postgresql", "POOL_OPTIONS": {"POOL_SIZE": SIZE}},
+        requires=("django-db-connection-pool",),
+    ),
+    *(
+        Contender(
+            "django-db-geventpool",
+            (environment,),
+            {
+                "ENGINE": "django_db_geventpool.backends.postgresql_" + driver,
+                "OPTIONS": {"MAX_CONNS": SIZE},
+            },
+            worker="gevent",
+            requires=("django-db-geventpool", "gevent", "psycogreen", "packaging"),
+        )
+        for environment, driver in ((PSYCOPG3, "psycopg3"), (PSYCOPG2, "psycopg2"))
+    ),
+    # It opens again what has died, and keeps nothing open itself.
+    Contender(
+        "django-dbconn-retry on CONN_MAX_AGE",
+        NEW,
+        {"CONN_MAX_AGE": 600},
+        apps=("django_dbconn_retry",),
+        requires=("django-dbconn-retry",),
+    ),
+    Contender(
+        "stock through PgBouncer",
+        NEW,
+        {"DISABLE_SERVER_SIDE_CURSORS": True},
+        through_pgbouncer=True,
+    ),
+    persistconn("persistconn, MAX_CONNS", NEW, MAX_AGE=600, MAX_CONNS=SIZE),
+    persistconn("persistconn off", NEW, MAX_AGE=0),
+]
+
+OLD_POOL = "dbpool.db.backends.postgresql_psycopg2"
+ON_OLD = [
+    *(
+        Contender(
+            name,
+            (OLD,),
+            settings={"DJORM_POOL_OPTIONS": {"pool_size": SIZE}, "DJORM_POOL_PESSIMISTIC": checks},
+            apps=("djorm_pool",),
+            requires=("djorm-ext-pool", "sqlalchemy<1.4"),
+        )
+        for name, checks in ((DJORM, False), (DJORM_PESSIMISTIC, True))
+    ),
+    *(
+        Contender(
+            name,
+            (OLD,),
+            {"ENGINE": OLD_POOL, "OPTIONS": {"MAX_CONNS": SIZE, "TEST_ON_BORROW": checks}},
+            requires=("django-db-pool",),
+        )
+        for name, checks in ((DB_POOL, False), (DB_POOL_TEST, True))
+    ),
+    Contender("thread-local, SELECT 1", (OLD,), {"ENGINE": "measured.select_1"}),
+]
+
+ALL = EVERYWHERE + ON_NEW + ON_OLD
+
+
+def of(environment):
+    return [contender for contender in ALL if environment in contender.environments]
+
+
+def crowd(environment):
+    """The one that a thousand threads use."""
+    row = persistconn(CROWD, (environment,), MAX_AGE=600, MAX_CONNS=8, TIMEOUT=120)
+    return dataclasses.replace(row, database={"OPTIONS": {"application_name": "crowd"}})
+
+
+def bare_pool(environment, name, requirement):
+    """Whose process a pool is measured in, alone: it needs a database's address, and no more."""
+    return Contender(name, (environment,), requires=(requirement,) if requirement else ())
+
+
+def stock(environment):
+    return next(row for row in of(environment) if row.name == STOCK)

@@ -1,0 +1,101 @@
+"""All contenders of an environment, started and asked in the same way.
+
+They take turns in slices of a fraction of a second, in a new random order each time: whatever else
+the machine does meets all of them alike.
+"""
+
+import contextlib
+import statistics
+from collections import defaultdict
+
+import contenders
+import database
+from processes import Failed, Gunicorn, Worker
+from results import Results
+
+ENGINES = {contenders.OLD: "django.db.backends.postgresql_psycopg2"}
+
+
+def address(name, port):
+    """What an environment's Django has in DATABASES for a server at this port."""
+    return {
+        "ENGINE": ENGINES.get(name, "django.db.backends.postgresql"),
+        "NAME": database.NAME,
+        "USER": database.USER,
+        "PASSWORD": database.PASSWORD,
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "OPTIONS": {"sslmode": "require"},
+    }
+
+
+class Fleet:
+    """The contenders of one environment, of which those that fail are named and left out."""
+
+    def __init__(self, environment, server, package, random):
+        self.environment, self.results = environment, Results()
+        self._server, self._package, self._random = server, package, random
+        self._rows = [row for row in contenders.of(environment.name) if self._is_installed(row)]
+
+    def _is_installed(self, row):
+        failure = self.environment.failure(row.requires)
+        if failure:
+            self.results.fail(row, "pip install", failure)
+        return not failure
+
+    def start(self, row, latency=0):
+        """A contender's process, which may not be ready yet."""
+        return Worker(self.environment.python, *self._where(row, latency))
+
+    def serve(self, row, threads):
+        """The same behind gunicorn."""
+        return Gunicorn(self.environment.python, *self._where(row), threads=threads)
+
+    def _where(self, row, latency=0):
+        port = self._port(row, latency)
+        return row, address(self.environment.name, port), self._package
+
+    def _port(self, row, latency):
+        if row.through_pgbouncer:
+            return self._server.through_pgbouncer(latency)
+        return self._server.at(latency)
+
+    @contextlib.contextmanager
+    def running(self, start, what, **options):
+        """The processes of all contenders at once: a dict, out of which those that fail fall."""
+        with contextlib.ExitStack() as stack:
+            fleet = {}
+            for row in self._rows:
+                with self._noting(row, what, fleet):
+                    fleet[row] = stack.enter_context(contextlib.closing(start(row, **options)))
+            for row in list(fleet):
+                with self._noting(row, what, fleet):
+                    fleet[row].ready()
+            yield fleet
+
+    @contextlib.contextmanager
+    def _noting(self, row, what, fleet=None):
+        try:
+            yield
+        except (Failed, OSError) as error:
+            self.results.fail(row, what, error)
+            (fleet or {}).pop(row, None)
+
+    def take_turns(self, metric, fleet, passes, ask):
+        """Note the median of each contender's slices."""
+        taken = defaultdict(list)
+        for _number in range(passes):
+            for row in self._random.sample(list(fleet), len(fleet)):
+                with self._noting(row, metric, fleet):
+                    taken[row].append(ask(fleet[row]))
+        medians = {row.name: statistics.median(taken[row]) for row in fleet}
+        self.results.add(metric, {row.name: medians.get(row.name) for row in self._rows})
+
+    def alone(self, what, only=None, **order):
+        """The answers of contenders, or of one, each started for this order only."""
+        answers = {}
+        for row in [only] if only else self._rows:
+            with self._noting(row, what), contextlib.closing(self.start(row)) as process:
+                process.ready()
+                answers[row.name] = process.ask(do=what, **order)
+        return answers

@@ -1,0 +1,85 @@
+"""Many threads share few connections: how many sessions there are, and whether a request is lost."""
+
+from __future__ import absolute_import
+
+import threading
+
+from measured.memory import resident_kilobytes
+from measured.requests import timer
+
+#: A thousand stacks of the usual 8 MB may be more than a machine gives.
+STACK = 512 * 1024
+
+#: The name is in the OPTIONS of the contender.
+SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'crowd'"
+
+
+class Watcher(threading.Thread):
+    """Counts the sessions of the others, from a session of its own, until it is stopped."""
+
+    def __init__(self, raw):
+        super(Watcher, self).__init__()
+        self.daemon = True
+        self.most = self.looks = 0
+        self._raw = raw
+        self._end = threading.Event()
+
+    def run(self):
+        cursor = self._raw.cursor()
+        while not self._end.is_set():
+            cursor.execute(SESSIONS)
+            self.most = max(self.most, cursor.fetchone()[0])
+            self._raw.rollback()
+            self.looks += 1
+            self._end.wait(0.02)
+
+    def stop(self):
+        self._end.set()
+        self.join()
+
+
+class Crowd(object):
+    """Threads that all begin at once, and make the same request again and again."""
+
+    def __init__(self, requests, threads, each):
+        self.lost = []
+        self._requests, self._each = requests, each
+        self._begin = threading.Event()
+        threading.stack_size(STACK)
+        self._threads = [threading.Thread(target=self._run) for _number in range(threads)]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self):
+        self._begin.wait()
+        for _turn in range(self._each):
+            try:
+                self._requests.get("/one/")
+            except Exception as error:
+                self.lost.append(str(error))
+
+    def run(self):
+        """Return the seconds that it took."""
+        begin = timer()
+        self._begin.set()
+        for thread in self._threads:
+            thread.join()
+        return timer() - begin
+
+
+def measure(requests, threads, each, raw):
+    """Let so many threads make so many requests each. Return what happened."""
+    crowd, watcher = Crowd(requests, threads, each), Watcher(raw)
+    watcher.start()
+    seconds = crowd.run()
+    watcher.stop()
+    return {
+        "threads": threads,
+        "requests": threads * each,
+        "lost": len(crowd.lost),
+        "error": (crowd.lost or [""])[0],
+        "sessions": watcher.most,
+        "looks": watcher.looks,
+        "seconds": seconds,
+        "resident": resident_kilobytes(),
+    }
