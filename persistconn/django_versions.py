@@ -28,6 +28,21 @@ APP_CONFIG_MUST_BE_NAMED = VERSION < (3, 2)
 
 _connected_to = operator.itemgetter("NAME", "HOST", "PORT", "USER")
 
+# Functions that were looked at, and are Django's own or what we have put in their place.
+_djangos = set()
+
+
+def _is_djangos(method):
+    function = getattr(method, "__func__", method)
+    if function in _djangos:
+        return True
+    module = getattr(function, "__globals__", {}).get("__name__", "")
+    if module.partition(".")[0] not in ("django", "persistconn"):
+        return False
+    _djangos.add(function)
+    return True
+
+
 #: What connect() and what it calls set, and an adopting wrapper cannot know: Django's own age, too.
 CARRIED = ("close_at", "health_check_enabled", "isolation_level")
 
@@ -117,12 +132,19 @@ class Django18(object):
         wrapper.atomic_blocks = []
         wrapper.run_on_commit = []
 
+    def has_own_close(self, wrapper):
+        """Whether a backend, or whoever patched it, does more at close() than Django.
+
+        Multi-tenant backends forget there what they cached about the session, its search_path.
+        """
+        return not (_is_djangos(wrapper.close) and _is_djangos(wrapper._close))
+
     def belongs_to(self, wrapper, ident):
         """Whether nobody but the thread of this ident uses the wrapper."""
         return wrapper._thread_ident == ident and not wrapper.allow_thread_sharing
 
-    def abort(self, wrapper):
-        """Leave the blocks that somebody entered and forgot, as Django does. May raise, as there."""
+    def end_blocks(self, wrapper):
+        """Leave the managed blocks that somebody entered and forgot. Raises where Django does."""
 
     def forget_transactions(self, wrapper):
         """Reset a wrapper to what it is outside all blocks."""
@@ -147,6 +169,10 @@ class Django16(Django18):
     backends = "django.db.backends"
     creation = "django.db.backends.creation"
     blocks_outlive_connections = True
+
+    def end_blocks(self, wrapper):
+        self.abort(wrapper)
+        self.forget_transactions(wrapper)
 
     def abort(self, wrapper):
         from django.db.utils import Error
@@ -178,6 +204,9 @@ class Django14(Django16):
 
     end_of_work = "close_connection"
     end_of_work_signals = ("request_finished",)
+
+    def has_own_close(self, wrapper):
+        return not _is_djangos(wrapper.close)
 
     def database_module(self, wrapper):
         for cls in wrapper.__class__.__mro__:

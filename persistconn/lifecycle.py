@@ -23,7 +23,7 @@ from persistconn.fork import PerProcess
 from persistconn.opening import Opening
 from persistconn.pool import Exhausted
 from persistconn.pools import Housekeeper
-from persistconn.work import Work
+from persistconn.work import Work, Works
 
 housekeepers = PerProcess(partial(Housekeeper, pools))
 
@@ -133,13 +133,14 @@ def look_at(wrapper):
 
 def request_started():
     """End what a request before left open in this thread: its response may never have been closed."""
-    if _work.wrappers:
+    work = _works.mine
+    if work.wrappers:
         end_of_work()
-    _work.request_begins()
+    work.begin_request()
 
 
 def request_finished():
-    end_of_work(_work.request_ends())
+    end_of_work(_works.mine.end_request())
 
 
 def end_of_work(outer=None):
@@ -149,17 +150,17 @@ def end_of_work(outer=None):
     before it, a TestCase's: ``outer`` has the ids of such wrappers. An error in one does not keep the
     others from ending; the first is raised when all have.
     """
-    errors = []
-    for wrapper in _work.take_wrappers(take_over):
+    errors, work = [], _works.mine
+    for wrapper in work.take_wrappers(take_over):
         try:
-            if outer is not None and dialect.is_in_a_block(wrapper) and id(wrapper) not in outer:
+            if outer is not None and id(wrapper) not in outer and dialect.is_in_a_block(wrapper):
                 dialect.leave_blocks(wrapper)
             if not checkin(wrapper):
                 dialect.end_stock(wrapper)
         except Exception:
             errors.append(sys.exc_info())
         if getattr(wrapper, "connection", None) is not None:
-            _work.add(wrapper)
+            work.add(wrapper)
     if errors:
         compat.reraise(*errors[0])
 
@@ -176,7 +177,7 @@ def checkin(wrapper):
     if dialect.is_in_a_block(wrapper) or not database.is_kept:
         return False
     if entry is None:
-        transactions.leave_blocks(wrapper)
+        dialect.end_blocks(wrapper)
     else:
         _end(wrapper, entry, database)
     return True
@@ -205,11 +206,10 @@ def _why_not_keep(wrapper, entry, database):
 
 
 def _give_back(wrapper, entry):
-    # Through the wrapper's own close(), so that a backend which forgets there what it cached
-    # about the session does so.
-    wrapper.connection = entry
     try:
-        wrapper.close()
+        if dialect.has_own_close(wrapper):
+            wrapper.connection = entry
+            wrapper.close()
     finally:
         wrapper.connection = wrapper._persistconn = None
         values = entry.values
@@ -259,7 +259,7 @@ def _slot_of(wrapper):
 
 def _hold(wrapper, entry):
     wrapper._persistconn = entry
-    _work.add(wrapper)
+    _works.mine.add(wrapper)
 
 
 def _abandon(wrappers, ident):
@@ -276,7 +276,7 @@ def _abandon(wrappers, ident):
 
 
 Work.abandon = staticmethod(_abandon)
-_work = Work()
+_works = Works()
 
 
 def keep(keeping):

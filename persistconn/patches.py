@@ -12,7 +12,8 @@ from persistconn.django_versions import dialect
 from persistconn.patching import HotWrap, Import, Listener, OptionalWrap, Receiver, Wrap
 
 
-def on_ensure_connection(wrapped, wrapper):
+def on_ensure_connection(wrapped, args, kwargs):
+    wrapper = args[0]
     if wrapper.connection is not None:
         lifecycle.look_at(wrapper)
     if wrapper.connection is None and not wrapper.in_atomic_block:
@@ -25,13 +26,14 @@ def on_connect(wrapped, wrapper, args, kwargs):
         lifecycle.open_new(wrapper, wrapped)
 
 
-def on_use(wrapped, wrapper, *args, **kwargs):
-    if wrapper.connection is not None:
-        lifecycle.look_at(wrapper)
-    return wrapped(wrapper, *args, **kwargs)
+def on_use(wrapped, args, kwargs):
+    if args[0].connection is not None:
+        lifecycle.look_at(args[0])
+    return wrapped(*args, **kwargs)
 
 
-def on_connecting_cursor(wrapped, wrapper):
+def on_connecting_cursor(wrapped, args, kwargs):
+    wrapper = args[0]
     if wrapper.connection is not None:
         lifecycle.look_at(wrapper)
     if wrapper.connection is not None or lifecycle.checkout(wrapper):
@@ -45,11 +47,12 @@ def on_close_if_unusable_or_obsolete(wrapped, wrapper, args, kwargs):
         wrapped(*args, **kwargs)
 
 
-def on_close(wrapped, wrapper):
-    return lifecycle.close(wrapper, wrapped)
+def on_close(wrapped, args, kwargs):
+    return lifecycle.close(args[0], wrapped)
 
 
-def on_end_of_work(wrapped, signal=None, **kwargs):
+def on_end_of_work(wrapped, args, kwargs):
+    signal = kwargs.get("signal")
     if signal is request_started:
         lifecycle.request_started()
     elif signal is request_finished:

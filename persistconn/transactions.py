@@ -23,24 +23,20 @@ def has_something_to_end(wrapper):
     return driver.status(raw) != drivers.IDLE
 
 
-def leave_blocks(wrapper):
-    """Leave the blocks that somebody entered and forgot. Raises where stock Django does."""
-    dialect.abort(wrapper)
-    dialect.forget_transactions(wrapper)
-
-
 def finish(wrapper, entry):
     """End what is still open on a connection. Return why it cannot be kept, or None.
 
     What the unit of work has not committed is rolled back, as it was when Django closed the
     connection. Never committed.
     """
+    reason = None
     try:
-        reason = _end(wrapper, entry)
+        if entry.driver.status(entry.raw) != drivers.IDLE:
+            reason = _end(entry)
     except Exception:
         reason = _failed(entry)
     try:
-        leave_blocks(wrapper)
+        dialect.end_blocks(wrapper)
     except Exception as error:
         if not entry.driver.is_its_error(entry.raw, error):
             raise
@@ -57,13 +53,10 @@ def _failed(entry):
     return "dead" if entry.driver.is_closed(entry.raw) else "error"
 
 
-def _end(wrapper, entry):
-    status = entry.driver.status(entry.raw)
-    if status == drivers.IDLE:
-        return None
+def _end(entry):
     if entry.driver.is_closed(entry.raw):
         return "dead"
-    if status == drivers.ACTIVE:
+    if entry.driver.status(entry.raw) == drivers.ACTIVE:
         entry.driver.cancel(entry.raw)
         return "busy"
     entry.driver.rollback(entry.raw, entry.values.check_timeout)

@@ -17,7 +17,14 @@ from persistconn.django_versions import dialect
 NONE = ()
 
 
-class Work(threading.local):
+class Works(threading.local):
+    """The unit of work of each thread."""
+
+    def __init__(self):
+        self.mine = Work()
+
+
+class Work(object):
     """The unit of work of one thread."""
 
     turns = 0  # shared by all threads: how often persistconn was switched on
@@ -47,11 +54,10 @@ class Work(threading.local):
         wrappers.clear()
         return taken
 
-    def request_begins(self):
-        wrappers = self.wrappers
-        self.outer = set(wrappers) if wrappers else NONE
+    def begin_request(self):
+        self.outer = set(self.wrappers) if self.wrappers else NONE
 
-    def request_ends(self):
+    def end_request(self):
         """Return the ids of the wrappers that were open when it began; None: that was not seen."""
         outer, self.outer = self.outer, None
         return outer

@@ -29,8 +29,8 @@ def shout(wrapped, instance, args, kwargs):
     return wrapped(*args, **kwargs) + "!"
 
 
-def shout_hot(wrapped, *args):
-    return wrapped(*args) + "!"
+def shout_hot(wrapped, args, kwargs):
+    return wrapped(*args, **kwargs) + "!"
 
 
 @pytest.fixture
