@@ -33,13 +33,12 @@ _djangos = set()
 
 
 def _is_djangos(method):
-    function = getattr(method, "__func__", method)
-    if function in _djangos:
-        return True
-    module = getattr(function, "__globals__", {}).get("__name__", "")
-    if module.partition(".")[0] not in ("django", "persistconn"):
-        return False
-    _djangos.add(function)
+    if method not in _djangos:
+        function = getattr(method, "__func__", method)  # Python 2 has unbound methods
+        module = getattr(function, "__globals__", {}).get("__name__", "")
+        if module.partition(".")[0] not in ("django", "persistconn"):
+            return False
+        _djangos.add(method)
     return True
 
 
@@ -137,7 +136,10 @@ class Django18(object):
 
         Multi-tenant backends forget there what they cached about the session, its search_path.
         """
-        return not (_is_djangos(wrapper.close) and _is_djangos(wrapper._close))
+        cls = wrapper.__class__
+        if "close" in wrapper.__dict__:
+            return True
+        return not (_is_djangos(cls.close) and _is_djangos(cls._close))
 
     def belongs_to(self, wrapper, ident):
         """Whether nobody but the thread of this ident uses the wrapper."""
@@ -206,7 +208,7 @@ class Django14(Django16):
     end_of_work_signals = ("request_finished",)
 
     def has_own_close(self, wrapper):
-        return not _is_djangos(wrapper.close)
+        return "close" in wrapper.__dict__ or not _is_djangos(wrapper.__class__.close)
 
     def database_module(self, wrapper):
         for cls in wrapper.__class__.__mro__:

@@ -12,6 +12,7 @@ Django does with it as it always did: SQLite, Django's own pool, MAX_AGE 0.
 
 from __future__ import absolute_import
 
+import os
 import sys
 from functools import partial
 
@@ -122,7 +123,7 @@ def look_at(wrapper):
         # connect() sets autocommit, and a question would leave its session in a transaction.
         if _slot_of(wrapper) is None:
             take_over(wrapper)
-    elif entry.is_inherited():
+    elif entry.pid != os.getpid():
         _leave_to_the_parent(wrapper, entry)
     elif dialect.may_reconnect(wrapper, entry.driver.status(entry.raw)):
         fault = entry.doom or liveness.find_fault(entry, compat.monotonic(), entry.values)
