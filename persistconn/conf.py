@@ -66,13 +66,16 @@ NAMES = tuple(sorted(SETTINGS))
 Values = namedtuple("Values", [name.lower() for name in NAMES])
 
 
-#: Counts the settings that were set since the process began: what was read before may be outdated.
-epoch = 0
+# What of the project's settings says how its connections are opened, and how they are kept.
+LABELS = ("TIME_ZONE", "USE_TZ") + tuple(PREFIX + name for name in NAMES)
 
 
-def setting_was_set():
-    global epoch
-    epoch += 1
+def project():
+    """The settings of the project that matter here, to be compared with those of another moment."""
+    # Not through the lazy object, which costs more than all the rest. A patch that notices when one
+    # is set would cost less, but Django 6.1 looks at who calls it there, and warns.
+    holder = object.__getattribute__(settings, "_wrapped")
+    return [holder] + list(map(vars(holder).get, LABELS))
 
 
 def of(database):

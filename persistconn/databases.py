@@ -18,11 +18,11 @@ class Database(object):
     If it ``is_kept``, its idle connections are in ``pool``; else Django does as it always did.
     """
 
-    __slots__ = ("values", "driver", "pool", "is_kept", "pid", "epoch", "settings")
+    __slots__ = ("values", "driver", "pool", "is_kept", "pid", "project", "settings")
 
     def __init__(self, wrapper):
         self.pid = os.getpid()
-        self.epoch = conf.epoch
+        self.project = conf.project()
         self.settings = _copied(wrapper.settings_dict)
         self.values = conf.of(wrapper.settings_dict)
         self.driver = drivers.of_module(dialect.database_module(wrapper))
@@ -51,7 +51,7 @@ def of(wrapper):
     known = getattr(wrapper, "_persistconn_database", None)
     if (
         known is None
-        or known.epoch != conf.epoch
+        or known.project != conf.project()
         or known.settings != wrapper.settings_dict
         or known.pid != os.getpid()
     ):

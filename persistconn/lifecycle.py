@@ -16,7 +16,7 @@ import os
 import sys
 from functools import partial
 
-from persistconn import compat, conf, databases, drivers, liveness, transactions
+from persistconn import compat, databases, drivers, liveness, transactions
 from persistconn.databases import pools
 from persistconn.django_versions import dialect
 from persistconn.entry import CONNECTING
@@ -284,5 +284,4 @@ def keep(keeping):
     """Whether connections are kept from now on. All that are idle are closed if not."""
     if keeping:
         Work.turns += 1
-        conf.setting_was_set()  # perhaps, while nobody looked
     pools.keep(keeping)

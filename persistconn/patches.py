@@ -7,7 +7,7 @@ from functools import partial
 from django import VERSION
 from django.core.signals import request_finished, request_started
 
-from persistconn import conf, lifecycle, transactions
+from persistconn import lifecycle, transactions
 from persistconn.django_versions import dialect
 from persistconn.patching import HotWrap, Import, Listener, OptionalWrap, Receiver, Wrap
 
@@ -72,13 +72,6 @@ def on_response_of_asgi(wrapped, handler, args, kwargs):
         return wrapped(*args, **kwargs)
     finally:
         lifecycle.request_finished()
-
-
-def on_setting(wrapped, settings, args, kwargs):
-    try:
-        return wrapped(*args, **kwargs)
-    finally:
-        conf.setting_was_set()
 
 
 def on_is_dirty(wrapped, wrapper, args, kwargs):
@@ -234,18 +227,6 @@ TABLE += [
             "the same; TestCase does not replace this one of the module's functions",
         ),
     ),
-]
-TABLE += [
-    (
-        ALL,
-        Wrap(
-            "django.conf",
-            "LazySettings." + method,
-            on_setting,
-            "settings count from the moment they are set, and are too dear to be read at every use",
-        ),
-    )
-    for method in ("__setattr__", "__delattr__")
 ]
 TABLE += [
     (
