@@ -66,16 +66,21 @@ NAMES = tuple(sorted(SETTINGS))
 Values = namedtuple("Values", [name.lower() for name in NAMES])
 
 
+UNSET = object()
 # What of the project's settings says how its connections are opened, and how they are kept.
 LABELS = ("TIME_ZONE", "USE_TZ") + tuple(PREFIX + name for name in NAMES)
 
 
-def project():
+def holder():
+    """The object that has the project's settings, another one while they are overridden."""
+    # Not through the lazy object, which costs more than all the rest.
+    return object.__getattribute__(settings, "_wrapped")
+
+
+def project(holder):
     """The settings of the project that matter here, to be compared with those of another moment."""
-    # Not through the lazy object, which costs more than all the rest. A patch that notices when one
-    # is set would cost less, but Django 6.1 looks at who calls it there, and warns.
-    holder = object.__getattribute__(settings, "_wrapped")
-    return [holder] + list(map(vars(holder).get, LABELS))
+    get = vars(holder).get
+    return [get(label, UNSET) for label in LABELS]
 
 
 def of(database):

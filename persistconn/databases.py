@@ -18,11 +18,12 @@ class Database(object):
     If it ``is_kept``, its idle connections are in ``pool``; else Django does as it always did.
     """
 
-    __slots__ = ("values", "driver", "pool", "is_kept", "pid", "project", "settings")
+    __slots__ = ("values", "driver", "pool", "is_kept", "pid", "holder", "project", "settings")
 
     def __init__(self, wrapper):
         self.pid = os.getpid()
-        self.project = conf.project()
+        self.holder = conf.holder()
+        self.project = conf.project(self.holder)
         self.settings = _copied(wrapper.settings_dict)
         self.values = conf.of(wrapper.settings_dict)
         self.driver = drivers.of_module(dialect.database_module(wrapper))
@@ -48,15 +49,27 @@ class Database(object):
 
 def of(wrapper):
     """Return the Database of a wrapper as its settings, and the project's, are now."""
-    known = getattr(wrapper, "_persistconn_database", None)
+    database = _known(wrapper)
+    if database is None or database.project != conf.project(database.holder):
+        database = wrapper._persistconn_database = Database(wrapper)
+    return database
+
+
+def still(wrapper):
+    """The same at the end of work: a setting that was not overridden since, but set, counts later."""
+    return _known(wrapper) or of(wrapper)
+
+
+def _known(wrapper):
+    database = getattr(wrapper, "_persistconn_database", None)
     if (
-        known is None
-        or known.project != conf.project()
-        or known.settings != wrapper.settings_dict
-        or known.pid != os.getpid()
+        database is None
+        or database.holder is not conf.holder()
+        or database.settings != wrapper.settings_dict
+        or database.pid != os.getpid()
     ):
-        known = wrapper._persistconn_database = Database(wrapper)
-    return known
+        return None
+    return database
 
 
 def _copied(settings):

@@ -171,7 +171,7 @@ def checkin(wrapper):
     entry = _entry_of(wrapper)
     if entry is None and getattr(wrapper, "connection", None) is not None:
         return False
-    database = databases.of(wrapper)
+    database = databases.still(wrapper)
     if entry is not None and entry.pid != database.pid:
         _leave_to_the_parent(wrapper, entry)
         return True

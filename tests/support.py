@@ -15,7 +15,7 @@ except ImportError:
     import psycopg2 as driver
 
 import django
-from django.conf import settings
+from django.conf import UserSettingsHolder, settings
 
 DATABASE, OTHER = "persistconn_test", "persistconn_other"
 BEFORE_1_6 = django.VERSION < (1, 6)
@@ -260,18 +260,15 @@ def settings_now():
 @contextlib.contextmanager
 def settings_as(**values):
     """override_settings for all Djangos: 1.2 and 1.3 have none."""
-    missing = object()
-    before = dict((name, getattr(settings, name, missing)) for name in values)
+    before = settings._wrapped
+    holder = UserSettingsHolder(before)
     for name in values:
-        setattr(settings, name, values[name])
+        setattr(holder, name, values[name])
+    settings._wrapped = holder
     try:
         yield
     finally:
-        for name in before:
-            if before[name] is missing:
-                delattr(settings, name)
-            else:
-                setattr(settings, name, before[name])
+        settings._wrapped = before
 
 
 @contextlib.contextmanager

@@ -69,6 +69,19 @@ def test_installed_apps_may_be_overridden():
     assert support.patches_in_force() == support.all_patches
 
 
+def test_a_setting_that_is_set_while_it_runs_counts_at_the_next_checkout(monkeypatch):
+    from django.conf import settings
+
+    pid()
+    end_of_work()
+    monkeypatch.setattr(settings, "PERSISTCONN_MAX_AGE", 0)
+    pid()
+    assert not databases.of(connections["default"]).is_kept
+    end_of_work()
+    assert wait_until(lambda: support.backends() == [])
+    monkeypatch.undo()
+
+
 def test_a_database_with_djangos_own_pool_is_left_to_it():
     with support.database_as("other", OPTIONS={"pool": True}):
         assert not databases.of(connections["other"]).is_kept

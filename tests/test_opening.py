@@ -137,6 +137,7 @@ def test_a_server_that_does_not_answer_ends_with_the_deadline(proxy):
     "options, host, seconds, each",
     [
         ({}, "db", 5, 5),
+        ({}, "db", 4.999, 5),
         ({}, "db", 4.9, 4),
         ({}, "db", 0.3, 1),
         ({}, "one,two", 5, 2),

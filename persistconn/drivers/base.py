@@ -168,7 +168,8 @@ _abandoned = []
 
 def shorter(theirs, seconds):
     """A user's time-out or ours, in whole seconds. One that the driver will refuse stays."""
-    ours = max(1, int(seconds))
+    # What is left of a whole second has begun to run out already.
+    ours = max(1, int(seconds + 0.05))
     try:
         return min(int(theirs), ours) if int(theirs or 0) > 0 else ours
     except ValueError:

@@ -1,0 +1,90 @@
+"""Who is put to the test: persistconn, Django as it comes, or Django with its own pool."""
+
+from __future__ import absolute_import
+
+import logging
+
+import django
+import support
+from cluster import CLIENTS
+from django.conf import settings
+
+PERSISTCONN, STOCK, POOL = "persistconn", "stock", "pool"
+ALL = [PERSISTCONN, STOCK, POOL]
+
+chosen = None
+
+
+class NotOnThisDjango(Exception):
+    """A contender that this Django, or this driver, does not have."""
+
+
+def is_ours():
+    return chosen == PERSISTCONN
+
+
+def set_up_django(cluster, contender):
+    global chosen
+    chosen = contender
+    support.server = cluster
+    settings.configure(
+        DATABASES={"default": database(cluster)},
+        INSTALLED_APPS=["persistconn"] if is_ours() else [],
+        PERSISTCONN_MAX_AGE=600,
+        MIDDLEWARE=[],
+        MIDDLEWARE_CLASSES=[],
+        ROOT_URLCONF="site_urls",
+        ALLOWED_HOSTS=["*"],
+        SECRET_KEY="not secret",
+        USE_TZ=False,
+        USE_I18N=False,
+        DEBUG=False,
+        DEFAULT_AUTO_FIELD="django.db.models.AutoField",
+        LOGGING_CONFIG=None,
+    )
+    if hasattr(django, "setup"):
+        django.setup()
+    if is_ours():
+        import persistconn
+
+        persistconn.install()
+    for name in ("django", "persistconn", "psycopg"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
+        logging.getLogger(name).propagate = False
+
+
+def database(cluster):
+    more = {}
+    if chosen == STOCK and django.VERSION >= (4, 1):
+        more = {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
+    elif chosen == POOL:
+        if django.VERSION < (5, 1) or support.driver.__name__ != "psycopg":
+            raise NotOnThisDjango("Django's own pool needs Django 5.1 and psycopg 3")
+        more = {"CONN_HEALTH_CHECKS": True}
+    return support.database_settings(cluster.database, OPTIONS=options(), **more)
+
+
+def options(**more):
+    """DATABASES' OPTIONS for the clients."""
+    own = {"pool": {"max_size": 40}} if chosen == POOL else {}
+    return dict({"application_name": CLIENTS, "sslmode": "disable"}, **dict(own, **more))
+
+
+def end_of_thread():
+    """What a thread of a server leaves behind is closed, by those that would keep it."""
+    from django.db import connections
+
+    if not is_ours():
+        for alias in connections:
+            connections[alias].close()
+
+
+def close_all():
+    if is_ours():
+        import persistconn
+
+        persistconn.drain()
+    elif chosen == POOL:
+        from django.db import connection
+
+        connection.close_pool()

@@ -1,0 +1,60 @@
+"""Terminates sessions, and knows which of them were in use at that moment."""
+
+from __future__ import absolute_import
+
+import os
+import time
+
+import scenarios
+from cluster import CLIENTS
+from support import wait_until
+
+#: Seconds that a server may take from the order to the end of the session, on a quiet machine.
+WINDOW = 0.005
+#: Seconds to wait for a session to terminate.
+PATIENCE = 20
+
+CHOOSE = """
+SELECT pid, pg_terminate_backend(pid) FROM (
+    SELECT pid FROM pg_stat_activity WHERE application_name = '%s' AND %s ORDER BY random() LIMIT 1
+) AS chosen"""
+
+
+class Killer(object):
+    def __init__(self, cluster):
+        self._cluster = cluster
+        self._kills = {}
+
+    def terminate(self, times, condition):
+        """Terminate so many sessions, one after the other. Return how many there were."""
+        done = 0
+        for _ in scenarios.repeat(times):
+            done += wait_until(lambda: self.terminate_one(condition), PATIENCE)
+        return done
+
+    def terminate_one(self, condition):
+        """Return whether there was one."""
+        asked = time.time()
+        rows = self._cluster.query(CHOOSE % (CLIENTS, condition))
+        if not rows or not rows[0][1]:
+            return False
+        self._note(rows[0][0], asked)
+        return True
+
+    def _note(self, pid, asked):
+        returned = time.time()
+        wait_until(lambda: not os.path.exists("/proc/%d" % pid), 2)
+        self._kills[pid] = (asked, returned, time.time())
+
+    def of(self, unit):
+        """When its session was terminated, in seconds from the unit's beginning."""
+        return [round(at - unit.began, 4) for at in self._kills.get(unit.pid, ())]
+
+    def hit_in_window(self, unit):
+        """Whether its session had not ended, or hardly, when it was looked at for the unit."""
+        if unit.pid not in self._kills:
+            return False
+        asked, returned, gone = self._kills[unit.pid]
+        return unit.checked <= max(returned + WINDOW, gone) and asked <= unit.ended
+
+    hit_in_use = hit_in_window

@@ -1,0 +1,157 @@
+"""A scenario: a fault, how often, what became of the work meanwhile, and what is expected."""
+
+from __future__ import absolute_import
+
+import contextlib
+import sys
+import time
+
+import clients
+import contenders
+import support
+from ledger import Ledger
+
+#: Seconds that a fault is repeated for those who are slow to get over it.
+ENOUGH = 8
+
+full = False
+cluster = None
+#: What the table is made of, in the order of the tests.
+rows = []
+
+
+def number(of_all):
+    """How many of them: a tenth in the short form."""
+    return of_all if full else max(1, of_all // 10)
+
+
+def repeat(of_all):
+    """So often; others than persistconn, which hang or sleep, until they have had their time."""
+    began = time.time()
+    for turn in range(number(of_all)):
+        if not is_enough(began):
+            yield turn
+
+
+def is_enough(began):
+    return not contenders.is_ours() and time.time() - began > ENOUGH
+
+
+class Scenario(object):
+    """``with Scenario("fault") as scenario:`` counts ``injected`` faults, and has a ledger."""
+
+    #: Of a ledger in another cluster.
+    cluster = None
+
+    def __init__(self, fault):
+        self.fault, self.injected, self.note = fault, 0, ""
+        self.ledger = Ledger()
+        #: Those whose times are of interest; None: all.
+        self.timed = None
+        self.complaints = []
+
+    def require(self, fulfilled, *words):
+        """What persistconn promises. Of the others it is only recorded what they do."""
+        if contenders.is_ours() and not fulfilled:
+            self.complaints.append(" ".join(str(word) for word in words))
+
+    def require_success(self, units=None):
+        for unit in self.ledger.units if units is None else units:
+            self.require(unit.is_acknowledged, "not served:", unit)
+
+    def require_in_use(self, faults):
+        """That errors only hit those whose sessions were in use when one of the faults struck."""
+        visible = self.ledger.visible()
+        hit = [unit for unit in visible if faults.hit_in_use(unit)]
+        self.note = "%d in use" % len(hit)
+        for unit in visible:
+            self.require(unit in hit, "its session was not in use:", unit)
+
+    def require_within(self, seconds, units):
+        """And remember that their times are those of interest."""
+        self.timed = (self.timed or []) + list(units)
+        for unit in units:
+            self.require(unit.seconds <= seconds, "longer than %.3f s:" % seconds, unit)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        contenders.close_all()
+        if kind is not None:
+            self.complaints.append("%s: %s" % (kind.__name__, error))
+        row = self._row()
+        rows.append(row)
+        for unit in self.ledger.hanging():
+            self.require(False, "a unit of work hangs:", unit)
+        for what in ("lost", "doubled", "present"):
+            self.require(not row[what], row[what], "rows are", what)
+        row["passed"] = not self.complaints
+        if kind is None and self.complaints:
+            more = len(self.complaints) - 10
+            text = "\n".join(self.complaints[:10] + ["and %d more" % more] * (more > 0))
+            raise AssertionError("%s, injected %d:\n%s" % (self.fault, self.injected, text))
+
+    def _row(self):
+        server = self.cluster or cluster
+        server.ensure_it_is_up()
+        balance = self.ledger.balance(server)
+        row = dict((what, len(keys)) for what, keys in balance.items())
+        timed = self.ledger.units if self.timed is None else self.timed
+        answered = [unit.seconds for unit in timed if unit.ended]
+        row.update(fault=self.fault, injected=self.injected, note=self.note)
+        row.update(units=len(self.ledger.units), visible=len(self.ledger.visible()))
+        row.update(hanging=len(self.ledger.hanging()), worst=max(answered or [0]))
+        return row
+
+
+@contextlib.contextmanager
+def through(server, **options):
+    """The clients connect to this one, with these OPTIONS."""
+    with support.database_as(
+        HOST=server.host, PORT=str(server.port), OPTIONS=contenders.options(**options)
+    ):
+        try:
+            yield server
+        finally:
+            contenders.close_all()
+
+
+@contextlib.contextmanager
+def settings(**values):
+    """PERSISTCONN's settings, by their names without it."""
+    values = dict(("PERSISTCONN_" + name, value) for name, value in values.items())
+    with support.settings_as(**values):
+        yield
+
+
+def seconds_to_connect():
+    """What one connection costs here and now: the median of some."""
+    times = []
+    for _ in range(9):
+        began = time.time()
+        support.driver.connect(**cluster.parameters).close()
+        times.append(time.time() - began)
+    return sorted(times)[4]
+
+
+def table():
+    """The rows as lines of text."""
+    heads = ["injected", "units", "visible", "lost", "doubled", "present"]
+    line = "%-56s" + "%9s" * len(heads) + "%10s  %s"
+    lines = [line % tuple(["fault"] + heads + ["worst", ""])]
+    for row in rows:
+        worst = "> %d s" % clients.PATIENCE if row["hanging"] else "%.3f s" % row["worst"]
+        end = [worst, row["note"] + ("" if row["passed"] else " FAILED")]
+        lines.append(line % tuple([row["fault"]] + [row[head] for head in heads] + end))
+    return lines
+
+
+def versions():
+    import django
+
+    driver = support.driver
+    words = (sys.version.split()[0], django.get_version(), driver.__name__)
+    return "Python %s, Django %s, %s %s, PostgreSQL %s" % (
+        words + (driver.__version__.split()[0], cluster.ask("SHOW server_version").split()[0])
+    )

@@ -1,0 +1,117 @@
+"""The site: one view a kind of unit of work. Each tells its unit how far it came."""
+
+from __future__ import absolute_import
+
+import time
+
+import ledger
+import support
+from django.db import connection, transaction
+from django.http import HttpResponse
+
+try:
+    from django.urls import re_path
+except ImportError:
+    try:
+        from django.conf.urls import url as re_path
+    except ImportError:
+        from django.conf.urls.defaults import url as re_path
+
+in_a_transaction = getattr(transaction, "atomic", None) or transaction.commit_on_success
+
+
+def cursor_for(unit):
+    cursor = connection.cursor()
+    unit.pid = backend_pid(connection.connection)
+    return cursor
+
+
+def backend_pid(raw):
+    """As the driver knows it, without asking the server."""
+    if hasattr(raw, "get_backend_pid"):
+        return raw.get_backend_pid()
+    return raw.info.backend_pid
+
+
+def insert(unit, cursor):
+    unit.sent = time.time()
+    cursor.execute("INSERT INTO ledger VALUES (%s)", [unit.key])
+
+
+def transactional(unit):
+    @in_a_transaction
+    def work():
+        cursor = cursor_for(unit)
+        unit.stage = ledger.STATEMENT
+        insert(unit, cursor)
+        if unit.pause:
+            cursor.execute("SELECT pg_sleep(%s)", [unit.pause])
+        if unit.on_hold:
+            unit.on_hold()
+        unit.stage = ledger.COMMIT
+
+    work()
+
+
+def autocommitting(unit):
+    cursor = cursor_for(unit)
+    # Before 1.6 whoever executes a statement must have it committed.
+    unit.stage = ledger.STATEMENT if support.BEFORE_1_6 else ledger.COMMIT
+    insert(unit, cursor)
+    unit.stage = ledger.COMMIT
+    if support.BEFORE_1_6:
+        transaction.commit_unless_managed()
+    if unit.on_hold:
+        unit.on_hold()
+
+
+def twice(unit):
+    """Outside a transaction: an error, and the next statement of the same request."""
+    try:
+        support.fetch(unit.first)
+    except support.database_errors() as error:
+        unit.error = error
+    autocommitting(unit)
+
+
+def unfinished(unit):
+    """Writes, and leaves the end of the transaction to the end of the request."""
+    if not support.BEFORE_1_6:
+        transaction.set_autocommit(False)
+    unit.stage = ledger.STATEMENT
+    insert(unit, cursor_for(unit))
+    unit.on_hold()
+
+
+def reading(unit):
+    support.fetch(unit.first)
+    unit.pid = backend_pid(connection.connection)
+
+
+VIEWS = [transactional, autocommitting, twice, unfinished, reading]
+
+
+def view_of(work):
+    def view(request, key):
+        unit = ledger.under_way[key]
+        unit.checked = time.time()
+        try:
+            work(unit)
+        except Exception as error:
+            unit.error = error
+            raise
+        unit.stage = ledger.DONE
+        return HttpResponse(key)
+
+    return view
+
+
+def handler500(request, *args):
+    return HttpResponse("failed", status=500)
+
+
+def handler404(request, *args, **kwargs):
+    return HttpResponse("not found", status=404)
+
+
+urlpatterns = [re_path("^%s/(.+)/$" % work.__name__, view_of(work)) for work in VIEWS]

@@ -1,0 +1,79 @@
+"""Sessions that are terminated: while nobody uses them, and in any state."""
+
+from __future__ import absolute_import
+
+import contextlib
+import random
+import threading
+import time
+
+import scenarios
+from clients import Clients, Workers
+from killer import Killer
+from scenarios import Scenario, through
+
+VIEWS = ("transactional", "autocommitting")
+# A session that was just opened is idle too, for the moment before its first statement.
+IDLE = "state = 'idle' AND state_change < clock_timestamp() - interval '5 ms'"
+ANY = "true"
+
+
+@contextlib.contextmanager
+def four_that_work_in_step(ledger):
+    """All at once, so that each of their sessions, not only they, is idle for 50 to 100 ms."""
+    ended = threading.Event()
+
+    def work():
+        with Workers(ledger, 4) as workers:
+            while not ended.is_set():
+                workers.at_once(random.choice(VIEWS))
+                time.sleep(random.uniform(0.05, 0.1))
+
+    thread = threading.Thread(target=work)
+    thread.daemon = True
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def require_none_before_the_window(scenario, killer):
+    """Return how many there were in it."""
+    visible = scenario.ledger.visible()
+    within = [unit for unit in visible if killer.hit_in_window(unit)]
+    scenario.note = "%d in the window of 5 ms" % len(within)
+    for unit in visible:
+        scenario.require(unit in within, "before the window:", unit, killer.of(unit))
+    return len(within)
+
+
+def test_sessions_terminated_while_idle_cost_nothing(cluster):
+    killer = Killer(cluster)
+    with Scenario("idle session terminated") as scenario, through(cluster):
+        with four_that_work_in_step(scenario.ledger):
+            scenario.injected = killer.terminate(1000, IDLE)
+        within = require_none_before_the_window(scenario, killer)
+        # Of few, twice as many can be chance.
+        most = (0.02 if scenarios.full else 0.04) * scenario.injected
+        scenario.require(within <= most, within, "in the window, more than", most)
+
+
+def test_sessions_terminated_while_idle_for_a_moment_cost_nothing(cluster):
+    """The busier a pool is, the likelier is a use within the window: no bound is asked for."""
+    killer = Killer(cluster)
+    with Scenario("idle session of a busy pool terminated") as scenario, through(cluster):
+        with Clients(scenario.ledger, 4, idle=(0.05, 0.1), views=VIEWS):
+            scenario.injected = killer.terminate(500, IDLE)
+        require_none_before_the_window(scenario, killer)
+
+
+def test_sessions_terminated_in_any_state_cost_their_transaction(cluster):
+    killer = Killer(cluster)
+    with Scenario("session terminated in any state") as scenario, through(cluster):
+        with Clients(scenario.ledger, 4, pause=0.01):
+            scenario.injected = killer.terminate(1000, ANY)
+        scenario.require_in_use(killer)
+        pids = [unit.pid for unit in scenario.ledger.visible()]
+        scenario.require(len(pids) == len(set(pids)), "one session, several errors")

@@ -1,0 +1,72 @@
+"""Connections that died while they were idle in the pool, and those that did not."""
+
+from __future__ import absolute_import
+
+import os
+
+import pytest
+from clients import Workers
+from proxy import Proxy
+from scenarios import Scenario, repeat, seconds_to_connect, settings, through
+from support import wait_until
+
+#: Seconds that the first request may take more than its connect, however many have died.
+MORE = 0.05
+SUICIDE = "SELECT pg_terminate_backend(pg_backend_pid())"
+
+
+def terminate(cluster, pids):
+    for pid in pids:
+        cluster.query("SELECT pg_terminate_backend(%s)", pid)
+    wait_until(lambda: not any(os.path.exists("/proc/%d" % pid) for pid in pids))
+
+
+@pytest.mark.parametrize("count", [4, 8, 32])
+def test_the_first_request_does_not_pay_for_each_dead_connection(cluster, count):
+    with Scenario("%d dead pooled connections" % count) as scenario, through(cluster):
+        for _ in repeat(10):
+            with Workers(scenario.ledger, count) as workers:
+                pids = [unit.pid for unit in workers.at_once()]
+                terminate(cluster, pids)
+                scenario.injected += len(set(pids))
+                bound = MORE + seconds_to_connect()
+                scenario.require_within(bound, [workers.do()])
+        scenario.require_success()
+
+
+def test_a_loss_costs_no_living_connection(cluster, ours):
+    with Scenario("1 of 8 pooled connections dies") as scenario, through(cluster):
+        for _ in repeat(10):
+            with Workers(scenario.ledger, 8) as workers:
+                before = [unit.pid for unit in workers.at_once()]
+                terminate(cluster, before[:1])
+                scenario.injected += 1
+                # Some may have been taken before the loss was known: those are suspect next.
+                workers.at_once()
+                after = [unit.pid for unit in workers.at_once()]
+                scenario.require(set(before[1:]) < set(after), before, "became", after)
+        scenario.require_success()
+
+
+def test_after_a_loss_what_died_in_silence_is_found_before_it_is_used(cluster, ours):
+    with Scenario("silent deaths beside one in use") as scenario, Proxy(cluster) as proxy:
+        with through(proxy), settings(CHECK_AFTER=60, CHECK_TIMEOUT=0.5):
+            with Workers(scenario.ledger, 4) as workers:
+                workers.at_once()
+                lost = workers.do("reading", first=SUICIDE)
+                scenario.require(lost.is_visible, "not raised:", lost)
+                proxy.stall()
+                scenario.injected = 3
+                unit = workers.do()
+        scenario.require_success([unit])
+        scenario.require_within(3 * 0.5 + 0.5, [unit])
+
+
+def test_a_loss_outside_a_transaction_costs_the_request_one_statement(cluster, ours):
+    with Scenario("session lost in use, outside a transaction") as scenario, through(cluster):
+        with Workers(scenario.ledger) as workers:
+            for _ in repeat(100):
+                unit = workers.do("twice", first=SUICIDE)
+                scenario.injected += 1
+                scenario.require(unit.error is not None, "not raised:", unit)
+        scenario.require_success()

@@ -1,0 +1,128 @@
+"""Everything at once, for long: the books are clean, and nothing has leaked."""
+
+from __future__ import absolute_import
+
+import os
+import random
+import signal
+import time
+
+import scenarios
+import support
+from clients import Clients, Workers
+from killer import Killer
+from proxy import Proxy
+from scenarios import Scenario, number, settings, through
+
+#: Seconds from one fault to the next.
+PACE = 0.05
+SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+VIEWS = ("transactional", "autocommitting")
+
+
+class Faults(object):
+    """All that happens, each as often as it is named."""
+
+    def __init__(self, cluster, proxy):
+        self.cluster, self.proxy, self.killer = cluster, proxy, Killer(cluster)
+        often = [self.terminate_idle, self.terminate_any, self.stall, self.stop_a_backend]
+        often += [proxy.cut, proxy.reset, self.swallow, self.lose_request, self.lose_answer]
+        self.choices = 8 * often + [self.restart_fast, self.restart_immediate, self.crash]
+
+    def inject(self):
+        random.choice(self.choices)()
+
+    def terminate_idle(self):
+        self.killer.terminate_one("state = 'idle'")
+
+    def terminate_any(self):
+        self.killer.terminate_one("true")
+
+    def stall(self):
+        self.proxy.stall()
+        time.sleep(PACE)
+        self.proxy.heal()
+
+    def swallow(self):
+        # What was swallowed never comes: whoever waits for the answer is to be told.
+        self.proxy.swallow()
+        time.sleep(PACE)
+        self.proxy.cut()
+
+    def stop_a_backend(self):
+        pids = self.cluster.backends()[-1:]
+        send(pids, signal.SIGSTOP)
+        time.sleep(PACE)
+        send(pids, signal.SIGCONT)
+
+    def lose_request(self):
+        self.proxy.lose = "request"
+
+    def lose_answer(self):
+        self.proxy.lose = "answer"
+
+    def restart_fast(self):
+        self.cluster.restart("fast")
+
+    def restart_immediate(self):
+        self.cluster.restart("immediate")
+
+    def crash(self):
+        watching = self.cluster.connect()
+        if send(self.cluster.backends()[-1:], signal.SIGKILL):
+            self.cluster.wait_for_the_end_of(watching)
+            self.cluster.wait_until_it_accepts()
+        watching.close()
+
+
+def send(pids, what):
+    """Return whether all were there to get the signal."""
+    try:
+        for pid in pids:
+            os.kill(pid, what)
+    except OSError:
+        return False
+    return len(pids) > 0
+
+
+def open_descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def warm_up(scenario, cluster):
+    """What is opened once for all is open after this."""
+    with Workers(scenario.ledger, 4) as workers:
+        workers.at_once()
+    cluster.ask("SELECT 1")
+
+
+def is_back_at(before):
+    return support.wait_until(lambda: open_descriptors() <= before)
+
+
+def test_a_soak_leaves_clean_books_and_no_leak(cluster):
+    with Scenario("soak: a random fault every 50 ms") as scenario:
+        with Proxy(cluster) as proxy, through(proxy), settings(CHECK_TIMEOUT=0.5):
+            warm_up(scenario, cluster)
+        before, sessions = open_descriptors(), cluster.ask(SESSIONS)
+        with Proxy(cluster) as proxy, through(proxy), settings(CHECK_TIMEOUT=0.5):
+            faults, began = Faults(cluster, proxy), time.time()
+            with Clients(
+                scenario.ledger, 4, idle=(0, 0.01), views=VIEWS, most=number(20000)
+            ) as clients:
+                while not (clients.are_done() or scenarios.is_enough(began)):
+                    faults.inject()
+                    scenario.injected += 1
+                    time.sleep(PACE)
+            proxy.lose = None
+            scenario.require(served(scenario), "the last units were not served")
+        cluster.ask("SELECT 1")
+        scenario.require(is_back_at(before), open_descriptors(), "descriptors, before", before)
+        left = cluster.ask(SESSIONS)
+        scenario.require(left == sessions, left, "sessions, before", sessions)
+
+
+def served(scenario):
+    """Whether all is well again when the faults have ended."""
+    with Workers(scenario.ledger, 4) as workers:
+        return all(unit.is_acknowledged for unit in workers.at_once())
