@@ -136,8 +136,8 @@ class Django18(object):
 
         Multi-tenant backends forget there what they cached about the session, its search_path.
         """
-        cls = wrapper.__class__
-        if "close" in wrapper.__dict__:
+        cls, own = wrapper.__class__, wrapper.__dict__
+        if "close" in own or "_close" in own:
             return True
         return not (_is_djangos(cls.close) and _is_djangos(cls._close))
 
@@ -257,10 +257,10 @@ class Django14(Django16):
         self.forget_transactions(wrapper)
 
     def is_in_a_block(self, wrapper):
-        from django.db import transaction
-
+        # An import would ask for settings, and costs a microsecond each time.
+        transaction = sys.modules.get("django.db.transaction")
         # That is how TestCase does it: what would end its transaction does nothing meanwhile.
-        return transaction.commit.__name__ == "nop"
+        return transaction is not None and transaction.commit.__name__ == "nop"
 
     def forget_transactions(self, wrapper):
         del wrapper.transaction_state[:]
