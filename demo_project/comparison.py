@@ -47,6 +47,8 @@ class Comparison(object):
 
     def measure(self, mode, count):
         persistconn.disable()
+        # Those of the mode before may still be ending, and would be counted with this one's.
+        self._witness.wait_for_no_backends()
         if mode == "persistconn":
             persistconn.enable()
         with self._witness.watching() as watched:

@@ -90,8 +90,11 @@ class Witness(object):
         """Ends those of Django's connections. Returns their number, when they are gone."""
         name = self._settings["OPTIONS"]["application_name"]
         ended = self._run("SELECT pg_terminate_backend(pid) FROM " + SESSIONS, name)
-        _wait(lambda: not self.count(SESSIONS, name))
+        self.wait_for_no_backends()
         return len(ended)
+
+    def wait_for_no_backends(self):
+        _wait(lambda: not self.count(SESSIONS, self._settings["OPTIONS"]["application_name"]))
 
     def costs(self):
         """Milliseconds to open a connection, and of a query on an open one: medians."""
