@@ -12,6 +12,7 @@ from django.db import connection, connections
 from support import backends, end_of_work, in_child, in_thread, pid, settings_as, wait_until
 
 import persistconn
+from persistconn import lifecycle
 
 
 def unit_of_work(alias="default"):
@@ -207,6 +208,9 @@ def test_what_was_idle_too_long_is_not_used_either(clock):
     persistconn.drain()
     support.in_thread(unit_of_work)
     persistconn.drain()
+    # It would look again after 50 seconds only, and find that there is nothing to do.
+    lifecycle.housekeepers.get().wanted()
+    assert wait_until(lambda: housekeepers() == [])
 
 
 def test_its_thread_runs_only_when_it_is_set():
