@@ -51,14 +51,14 @@ def disable():
 
 def _switch(on):
     with _lock:
-        if on != _patcher.is_on and (_patcher.applied or not on):
-            _patcher.is_on = on
+        if on != _patcher.switch.is_on and (_patcher.applied or not on):
+            _patcher.switch.is_on = on
             lifecycle.keep(on)
 
 
 def is_enabled():
     """Whether connections are kept: it is installed, and not switched off."""
-    return _patcher.is_on
+    return _patcher.switch.is_on
 
 
 def drain():

@@ -133,12 +133,20 @@ class Listener(namedtuple("Listener", "module signal receiver why")):
         return undo
 
 
+class Switch(object):
+    """What wrappers ask whether to pass calls through. Not the Patcher: by its rows' signals it would
+    keep Django's alive at the exit of Python 2, to be told of receivers when its modules are gone.
+    """
+
+    is_on = False
+
+
 class Patcher(object):
-    """Applies and undoes rows. All wrappers pass calls through while ``is_on`` is false."""
+    """Applies and undoes rows. All wrappers pass calls through while the switch is not on."""
 
     def __init__(self, rows):
         self.rows = rows
-        self.is_on = False
+        self.switch = Switch()
         self.applied = False
         self._undo = {}
 
@@ -147,7 +155,7 @@ class Patcher(object):
         new = [row for row in self.rows if row not in self._undo]
         try:
             for row in new:
-                self._undo[row] = row.apply(self)
+                self._undo[row] = row.apply(self.switch)
         except Exception:
             self._undo_rows([row for row in new if row in self._undo])
             raise

@@ -75,7 +75,7 @@ def database_settings(name, **more):
 # What the server says, asked over sessions of our own, which do not count.
 
 OURS = "persistconn tests"
-THEIRS = " WHERE datname IN (%s, %s) AND application_name <> %s"
+THEIRS = " WHERE datname IN (%s, %s) AND application_name <> %s AND backend_type = 'client backend'"
 NAMES = (DATABASE, OTHER, OURS)
 
 

@@ -66,7 +66,7 @@ def target(monkeypatch):
 
 def patcher(*rows):
     patches = Patcher(list(rows))
-    patches.is_on = True
+    patches.switch.is_on = True
     return patches
 
 
@@ -117,11 +117,11 @@ def test_undoing_twice_undoes_once(target):
 
 def test_while_it_is_off_calls_pass_through(target):
     patches = patcher(wrap("Base.plain"), hot("Base.inherited"))
-    patches.is_on = False
+    patches.switch.is_on = False
     patches.apply()
     assert target.Base().plain() == "plain"
     assert target.Base().inherited() == "inherited"
-    patches.is_on = True
+    patches.switch.is_on = True
     assert target.Base().plain() == "plain!"
     assert target.Base().inherited() == "inherited!"
     patches.undo()
@@ -168,7 +168,7 @@ def test_somebody_elses_later_patch_is_left_alone_and_said(target, caplog):
     target.Base.plain = theirs
     with caplog.at_level(logging.WARNING, "persistconn"):
         patches.undo()
-    patches.is_on = False
+    patches.switch.is_on = False
     assert target.Base().plain() == "theirs plain"
     assert "patching_target.Base.plain has been patched by somebody else" in caplog.text
 
