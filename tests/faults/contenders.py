@@ -57,7 +57,9 @@ def database(cluster):
     more = {}
     if chosen == STOCK:
         if django.VERSION < (4, 1):
-            raise NotOnThisDjango("Django keeps no connection before 1.6, and checks none before 4.1")
+            raise NotOnThisDjango(
+                "Django keeps no connection before 1.6, and checks none before 4.1"
+            )
         more = {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
     elif chosen == POOL:
         if django.VERSION < (5, 1) or support.driver.__name__ != "psycopg":
