@@ -6,7 +6,7 @@ open one. Before each later use outside a transaction the connection is looked a
 it died. At the end of the work, what is still open is rolled back, the wrapper closes, and its
 connection goes back to the pool: the checkin.
 
-An Entry (pool.py) is a connection with what is known of it. A wrapper without one is not ours, and
+An Entry (entry.py) is a connection with what is known of it. A wrapper without one is not ours, and
 Django does with it as it always did: SQLite, Django's own pool, MAX_AGE 0.
 """
 

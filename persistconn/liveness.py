@@ -9,8 +9,9 @@ def find_fault(entry, now, values):
     """Return why a connection outside a transaction cannot be used, or None if it can.
 
     ``values`` has check_after and check_timeout, in seconds. The answers are reasons to discard:
-    "dead", "check failed", "read only". Closed peers are seen by a poll of the socket, without a round trip and
-    without a query; whatever else a server or a network can do shows only in an answer.
+    "dead", "check failed", "read only". Closed peers are seen by a poll of the socket, without a
+    round trip and without a query; whatever else a server or a network can do shows only in an
+    answer.
     """
     idle_for, entry.used_at = now - entry.used_at, now
     if entry.driver.is_closed(entry.raw):
