@@ -14,7 +14,7 @@ except ImportError:  # Python 2
     from thread import get_ident, start_new_thread
 
 __all__ = [
-    "PY2",
+    "FORKS_IN_C_KEEP_LOCKS",
     "after_fork_in_child",
     "get_ident",
     "monotonic",
@@ -25,6 +25,10 @@ __all__ = [
 
 
 PY2 = sys.version_info < (3,)
+
+#: Whether a child that is forked in C, as uWSGI does it, may wait for ever for a lock that a thread
+#: of its parent had: then no thread of ours may run while applications are merely imported.
+FORKS_IN_C_KEEP_LOCKS = PY2
 
 
 def after_fork_in_child(function):

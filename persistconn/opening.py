@@ -43,9 +43,8 @@ class Opening(object):
 
     def _limit(self, seconds):
         # What Django sends before it is ready with a connection must end as well. But applications
-        # connect while a uWSGI imports them, and on Python 2 its fork, just then, in C, would leave
-        # the workers a lock that only the watchdog could release.
-        return Limitless() if compat.PY2 else Limit(self, seconds)
+        # connect while they are imported, and the watchdog is a thread.
+        return Limitless() if compat.FORKS_IN_C_KEEP_LOCKS else Limit(self, seconds)
 
     def fileno(self):
         return self._driver.fileno(self.wrapper.connection)

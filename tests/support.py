@@ -21,6 +21,20 @@ DATABASE, OTHER = "persistconn_test", "persistconn_other"
 BEFORE_1_6 = django.VERSION < (1, 6)
 ENGINE = "django.db.backends.postgresql" + ("_psycopg2" if django.VERSION < (1, 9) else "")
 
+#: A project without anything that a test does not need.
+PROJECT = {
+    "PERSISTCONN_MAX_AGE": 600,
+    "MIDDLEWARE": [],
+    "MIDDLEWARE_CLASSES": [],
+    "ROOT_URLCONF": "site_urls",
+    "ALLOWED_HOSTS": ["*"],
+    "SECRET_KEY": "not secret",
+    "USE_TZ": False,
+    "USE_I18N": False,
+    "DEBUG": False,
+    "DEFAULT_AUTO_FIELD": "django.db.models.AutoField",
+}
+
 server = None
 all_patches = None
 _sessions = {}
@@ -36,17 +50,8 @@ def set_up_django(postgres):
     settings.configure(
         DATABASES={"default": database_settings(DATABASE), "other": database_settings(OTHER)},
         INSTALLED_APPS=["persistconn", "site_app"],
-        PERSISTCONN_MAX_AGE=600,
-        MIDDLEWARE=[],
-        MIDDLEWARE_CLASSES=[],
-        ROOT_URLCONF="site_urls",
-        ALLOWED_HOSTS=["*"],
-        SECRET_KEY="not secret",
         TIME_ZONE="America/Chicago",
-        USE_TZ=False,
-        USE_I18N=False,
-        DEBUG=False,
-        DEFAULT_AUTO_FIELD="django.db.models.AutoField",
+        **PROJECT
     )
     if hasattr(django, "setup"):
         django.setup()

@@ -43,6 +43,14 @@ class Server(object):
             self.at_once -= 1
 
 
+def away():
+    """A server, and a gate that has found it away already."""
+    server, gate = Server(), Gate()
+    with pytest.raises(Away):
+        gate.pass_through(server, is_passing, 0)
+    return server, gate
+
+
 @pytest.fixture
 def crowd():
     """Start threads that pass; they have ended when the test has."""
@@ -124,9 +132,7 @@ def test_the_tries_end_when_the_server_is_back(crowd):
 
 
 def test_one_of_a_crowd_tries_and_the_others_wait(crowd):
-    server, gate = Server(), Gate()
-    with pytest.raises(Away):
-        gate.pass_through(server, is_passing, 0)
+    server, gate = away()
     before = len(server.tries)
     results = crowd(50, gate, server, 0.5)
     assert wait_until(lambda: len(results) == 50)
@@ -137,9 +143,7 @@ def test_one_of_a_crowd_tries_and_the_others_wait(crowd):
 
 
 def test_all_of_a_crowd_pass_once_one_has(crowd):
-    server, gate = Server(), Gate()
-    with pytest.raises(Away):
-        gate.pass_through(server, is_passing, 0)
+    server, gate = away()
     results = crowd(20, gate, server, 10)
     assert wait_until(lambda: len(server.tries) > 2)
     server.error = None
@@ -147,9 +151,7 @@ def test_all_of_a_crowd_pass_once_one_has(crowd):
 
 
 def test_those_who_wait_fail_at_their_own_deadline_with_what_the_other_met(crowd):
-    server, gate = Server(), Gate()
-    with pytest.raises(Away):
-        gate.pass_through(server, is_passing, 0)
+    server, gate = away()
     crowd(1, gate, server, 0.8)
     assert wait_until(lambda: len(server.tries) > 1)
     started = time.time()
@@ -161,9 +163,7 @@ def test_those_who_wait_fail_at_their_own_deadline_with_what_the_other_met(crowd
 
 
 def test_another_goes_on_where_one_who_tried_was_interrupted(crowd):
-    gate, server = Gate(), Server()
-    with pytest.raises(Away):
-        gate.pass_through(server, is_passing, 0)
+    server, gate = away()
 
     def interrupted(seconds):
         raise KeyboardInterrupt()
@@ -175,9 +175,7 @@ def test_another_goes_on_where_one_who_tried_was_interrupted(crowd):
 
 
 def test_a_server_that_answers_no_ends_the_waiting_of_all(crowd):
-    server, gate = Server(), Gate()
-    with pytest.raises(Away):
-        gate.pass_through(server, is_passing, 0)
+    server, gate = away()
     results = crowd(5, gate, server, 10)
     assert wait_until(lambda: len(server.tries) > 2)
     server.error = Wrong("password")

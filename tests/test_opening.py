@@ -69,21 +69,17 @@ PASSING = [
 ]
 
 
-@pytest.mark.parametrize("code, text", PASSING)
-def test_a_server_that_lets_nobody_in_yet_is_tried_again(proxy, code, text):
-    proxy.answer = error_response(code, text)
+ANSWERS = [error_response(code, text) for code, text in PASSING] + [b""]
+ANSWER_IDS = [text for code, text in PASSING] + ["it hangs up"]
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=ANSWER_IDS)
+def test_a_server_that_lets_nobody_in_yet_is_tried_again(proxy, answer):
+    proxy.answer = answer
     healer = heal_after_tries(proxy, 3)
     assert pid() in support.backends()
     healer.join()
     assert proxy.accepted >= 3
-    end_of_work()
-
-
-def test_so_is_one_that_hangs_up(proxy):
-    proxy.answer = b""
-    healer = heal_after_tries(proxy, 3)
-    assert pid() in support.backends()
-    healer.join()
     end_of_work()
 
 
@@ -196,7 +192,7 @@ def test_what_a_receiver_raises_is_raised_at_once():
     connection.close()
 
 
-@pytest.mark.skipif(compat.PY2, reason="no watchdog runs while connecting on Python 2")
+@pytest.mark.skipif(compat.FORKS_IN_C_KEEP_LOCKS, reason="no watchdog runs while connecting")
 def test_a_server_that_hangs_while_a_connection_is_set_up_ends_with_the_deadline():
     hanging = []
 

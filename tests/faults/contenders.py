@@ -30,17 +30,8 @@ def set_up_django(cluster, contender):
     settings.configure(
         DATABASES={"default": database(cluster)},
         INSTALLED_APPS=["persistconn"] if is_ours() else [],
-        PERSISTCONN_MAX_AGE=600,
-        MIDDLEWARE=[],
-        MIDDLEWARE_CLASSES=[],
-        ROOT_URLCONF="site_urls",
-        ALLOWED_HOSTS=["*"],
-        SECRET_KEY="not secret",
-        USE_TZ=False,
-        USE_I18N=False,
-        DEBUG=False,
-        DEFAULT_AUTO_FIELD="django.db.models.AutoField",
         LOGGING_CONFIG=None,
+        **support.PROJECT
     )
     if hasattr(django, "setup"):
         django.setup()
