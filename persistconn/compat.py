@@ -13,6 +13,15 @@ try:
 except ImportError:  # Python 2
     from thread import get_ident, start_new_thread
 
+try:
+    # The one that get_running_loop() asks before it raises.
+    from asyncio import _get_running_loop as running_loop
+except ImportError:  # Python 2
+
+    def running_loop():
+        return None
+
+
 __all__ = [
     "FORKS_IN_C_KEEP_LOCKS",
     "after_fork_in_child",
@@ -20,6 +29,7 @@ __all__ = [
     "monotonic",
     "poller",
     "reraise",
+    "running_loop",
     "start_new_thread",
 ]
 

@@ -5,7 +5,9 @@
 
 from __future__ import absolute_import
 
+import functools
 import numbers
+import operator
 from collections import namedtuple
 
 from django.conf import settings
@@ -62,25 +64,48 @@ SETTINGS = {
 
 NAMES = tuple(sorted(SETTINGS))
 
-#: All settings of one database, under their names in lower case.
-Values = namedtuple("Values", [name.lower() for name in NAMES])
+
+class Values(object):
+    """All settings of one database, under their names in lower case."""
+
+    # They are read at every turn, which a namedtuple makes three times as dear.
+    __slots__ = [name.lower() for name in NAMES]
+
+    def __init__(self, get):
+        for name in NAMES:
+            setattr(self, name.lower(), get(name))
 
 
-UNSET = object()
 # What of the project's settings says how its connections are opened, and how they are kept.
 LABELS = ("TIME_ZONE", "USE_TZ") + tuple(PREFIX + name for name in NAMES)
 
-
-def holder():
-    """The object that has the project's settings, another one while they are overridden."""
-    # Not through the lazy object, which costs more than all the rest.
-    return object.__getattribute__(settings, "_wrapped")
+# The object that has the project's settings, another one while they are overridden. Not asked of
+# the lazy object's Python code, which costs more than all the rest.
+_holder = functools.partial(object.__getattribute__, settings, "_wrapped")
 
 
-def project(holder):
-    """The settings of the project that matter here, to be compared with those of another moment."""
-    get = vars(holder).get
-    return [get(label, UNSET) for label in LABELS]
+class Project(object):
+    """What the project's settings say here, to be compared with what they say at another moment."""
+
+    __slots__ = ("_holder", "_size", "_read", "_values")
+
+    def __init__(self):
+        self._holder = _holder()
+        given = self._holder.__dict__
+        labels = [label for label in LABELS if label in given]
+        self._size = len(given)
+        self._read = operator.itemgetter(*labels) if labels else len
+        self._values = self._read(given)
+
+    def is_current(self):
+        if self._holder is not _holder():
+            return False
+        given = self._holder.__dict__
+        # The size tells whether there is one that was not there before.
+        try:
+            return len(given) == self._size and self._read(given) == self._values
+        except KeyError:
+            return False
 
 
 def of(database):
@@ -88,8 +113,9 @@ def of(database):
 
     Raises ImproperlyConfigured, which names the setting, its value and what is allowed.
     """
-    values = Values(*[_get(database, name) for name in NAMES])
-    return values._replace(max_age=_max_age(database, values.max_age))
+    values = Values(functools.partial(_get, database))
+    values.max_age = _max_age(database, values.max_age)
+    return values
 
 
 def _get(database, name):

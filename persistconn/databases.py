@@ -18,12 +18,11 @@ class Database(object):
     If it ``is_kept``, its idle connections are in ``pool``; else Django does as it always did.
     """
 
-    __slots__ = ("values", "driver", "pool", "is_kept", "pid", "holder", "project", "settings")
+    __slots__ = ("values", "driver", "pool", "is_kept", "pid", "project", "settings")
 
     def __init__(self, wrapper):
         self.pid = os.getpid()
-        self.holder = conf.holder()
-        self.project = conf.project(self.holder)
+        self.project = conf.Project()
         self.settings = _copied(wrapper.settings_dict)
         self.values = conf.of(wrapper.settings_dict)
         self.driver = drivers.of_module(dialect.database_module(wrapper))
@@ -44,31 +43,19 @@ class Database(object):
             return "age"
         if values.max_idle is not None and now - entry.used_at >= values.max_idle:
             return "idle"
-        return liveness.find_fault(entry, now, values)
+        return liveness.find_fault(entry, now, values, entry.driver.status(entry.raw))
 
 
 def of(wrapper):
     """Return the Database of a wrapper as its settings, and the project's, are now."""
-    database = _known(wrapper)
-    if database is None or database.project != conf.project(database.holder):
-        database = wrapper._persistconn_database = Database(wrapper)
-    return database
-
-
-def still(wrapper):
-    """The same at the end of work: a setting that was not overridden since, but set, counts later."""
-    return _known(wrapper) or of(wrapper)
-
-
-def _known(wrapper):
     database = getattr(wrapper, "_persistconn_database", None)
     if (
         database is None
-        or database.holder is not conf.holder()
         or database.settings != wrapper.settings_dict
         or database.pid != os.getpid()
+        or not database.project.is_current()
     ):
-        return None
+        database = wrapper._persistconn_database = Database(wrapper)
     return database
 
 

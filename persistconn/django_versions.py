@@ -28,22 +28,25 @@ APP_CONFIG_MUST_BE_NAMED = VERSION < (3, 2)
 
 _connected_to = operator.itemgetter("NAME", "HOST", "PORT", "USER")
 
-# Functions that were looked at, and are Django's own or what we have put in their place.
+# Methods that were looked at together, and are all Django's own or what we have put in their place.
 _djangos = set()
 
 
-def _is_djangos(method):
-    if method not in _djangos:
-        function = getattr(method, "__func__", method)  # Python 2 has unbound methods
-        module = getattr(function, "__globals__", {}).get("__name__", "")
-        if module.partition(".")[0] not in ("django", "persistconn"):
+def are_djangos(*methods):
+    if methods not in _djangos:
+        if not all(_module(method) in ("django", "persistconn") for method in methods):
             return False
-        _djangos.add(method)
+        _djangos.add(methods)
     return True
 
 
+def _module(method):
+    function = getattr(method, "__func__", method)  # Python 2 has unbound methods
+    return getattr(function, "__globals__", {}).get("__name__", "").partition(".")[0]
+
+
 #: What connect() and what it calls set, and an adopting wrapper cannot know: Django's own age, too.
-CARRIED = ("close_at", "health_check_enabled", "isolation_level")
+CARRIED = ("close_at", "health_check_enabled", "isolation_level", "autocommit")
 
 
 class Django18(object):
@@ -90,16 +93,15 @@ class Django18(object):
         Attributes that this Django does not know yet are set all the same, and do no harm.
         """
         wrapper.connection = entry.raw
-        wrapper.autocommit = wrapper.settings_dict["AUTOCOMMIT"]
         self.leave_blocks(wrapper)
-        wrapper.errors_occurred = False
-        wrapper.health_check_done = True
         wrapper.__dict__.update(entry.carried)
 
     def carried(self, wrapper):
         """What opening the connection noted on the wrapper, for the next one that adopts it."""
         noted = wrapper.__dict__
-        return dict((name, noted[name]) for name in CARRIED if name in noted)
+        carried = dict((name, noted[name]) for name in CARRIED if name in noted)
+        carried.update(errors_occurred=False, health_check_done=True)
+        return carried
 
     def is_under_way(self, wrapper):
         """Whether the wrapper's connection is not as connect() leaves one, and is again later."""
@@ -139,7 +141,7 @@ class Django18(object):
         cls, own = wrapper.__class__, wrapper.__dict__
         if "close" in own or "_close" in own:
             return True
-        return not (_is_djangos(cls.close) and _is_djangos(cls._close))
+        return (cls.close, cls._close) not in _djangos and not are_djangos(cls.close, cls._close)
 
     def belongs_to(self, wrapper, ident):
         """Whether nobody but the thread of this ident uses the wrapper."""
@@ -158,7 +160,8 @@ class Django18(object):
             wrapper._set_autocommit(autocommit)
             wrapper.autocommit = autocommit
         # psycopg2's set_isolation_level() switches autocommit off, and the wrapper does not know.
-        entry.driver.restore(entry.raw, entry.flags, entry.values.check_timeout)
+        if entry.driver.flags(entry.raw) != entry.flags:
+            entry.driver.restore(entry.raw, entry.flags, entry.values.check_timeout)
 
     def end_stock(self, wrapper):
         """End a unit of work as Django does by itself."""
@@ -208,7 +211,7 @@ class Django14(Django16):
     end_of_work_signals = ("request_finished",)
 
     def has_own_close(self, wrapper):
-        return "close" in wrapper.__dict__ or not _is_djangos(wrapper.__class__.close)
+        return "close" in wrapper.__dict__ or not are_djangos(wrapper.__class__.close)
 
     def database_module(self, wrapper):
         for cls in wrapper.__class__.__mro__:
@@ -277,7 +280,8 @@ class Django14(Django16):
         self._set_isolation_level(wrapper, entry)
         # What the wrapper's isolation level has settled already.
         settled = ("autocommit", "isolation_level")
-        entry.driver.restore(entry.raw, entry.flags, entry.values.check_timeout, settled)
+        if entry.driver.flags(entry.raw) != entry.flags:
+            entry.driver.restore(entry.raw, entry.flags, entry.values.check_timeout, settled)
 
     def abort(self, wrapper):
         # 1.2, 1.3 and 1.4.0 have none.

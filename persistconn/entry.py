@@ -16,11 +16,7 @@ CONNECTING, IN_USE, IDLE, GONE = "connecting", "in use", "idle", "gone"
 
 
 class Entry(object):
-    """One physical connection, and one slot of its pool from before it is opened.
-
-    While a wrapper closes, the entry stands in for the raw connection, which stays open: its
-    ``close()`` does nothing, and what else a backend's own close() asks goes to the connection.
-    """
+    """One physical connection, and one slot of its pool from before it is opened."""
 
     __slots__ = (
         "raw driver pool pid state generation opened_at jitter used_at poll is_blind"
@@ -40,6 +36,7 @@ class Entry(object):
         self.raw = raw
         self.driver = driver
         self.opened_at = self.used_at = compat.monotonic()
+        # When it last answered. It must do so again once another is lost, by whatever that was.
         self.losses_survived = self.pool.losses
         self.jitter = 1 - JITTER * random.random()
         fd = driver.fileno(raw)
@@ -50,18 +47,8 @@ class Entry(object):
         self.carried = {}  # what Django noted on the wrapper when it opened the connection
         self.pool.count_opened(self)
 
-    def __getattr__(self, name):
-        return getattr(self.raw, name)
-
-    def close(self):
-        pass
-
-    def is_suspect(self):
-        """Whether it must answer SELECT 1 before its next use: another has been lost since it last
-        did, by what may have happened to this one, too."""
-        return self.losses_survived != self.pool.losses
-
     def distrust(self):
+        """Have it answer SELECT 1 before its next use."""
         self.losses_survived = None
 
     def is_read_only(self):
@@ -74,3 +61,19 @@ class Entry(object):
     def is_inherited(self):
         """Whether it belongs to the process that this one was forked from."""
         return self.pid != os.getpid()
+
+
+class StandIn(object):
+    """Takes the place of a raw connection, which stays open, while its wrapper closes.
+
+    Its ``close()`` does nothing. What else a backend's own close() asks goes to the connection.
+    """
+
+    def __init__(self, raw):
+        self._raw = raw
+
+    def __getattr__(self, name):
+        return getattr(self._raw, name)
+
+    def close(self):
+        pass

@@ -19,7 +19,7 @@ from functools import partial
 from persistconn import compat, databases, drivers, liveness, transactions
 from persistconn.databases import pools
 from persistconn.django_versions import dialect
-from persistconn.entry import CONNECTING
+from persistconn.entry import CONNECTING, StandIn
 from persistconn.fork import PerProcess
 from persistconn.opening import Opening
 from persistconn.pool import Exhausted
@@ -35,26 +35,26 @@ def checkout(wrapper):
     Raises PoolTimeout if MAX_CONNS are in use for TIMEOUT seconds.
     """
     database = databases.of(wrapper)
-    if not database.is_kept or _slot_of(wrapper) is not None:
+    if not database.is_kept:
         return False
-    pool, values = database.pool, database.values
+    values = database.values
     try:
-        entry = pool.acquire(database.fault_of_idle, values.max_conns, values.timeout)
+        entry = database.pool.acquire(database.fault_of_idle, values.max_conns, values.timeout)
     except Exhausted as error:
-        raise _pool_timeout(wrapper, pool, values, *error.args)
-    entry.values = values
-    _hold(wrapper, entry)
+        raise _pool_timeout(wrapper, database, *error.args)
+    entry.values, wrapper._persistconn = values, entry
+    _works.mine.add(wrapper)
     if entry.state == CONNECTING:
         return False
     dialect.adopt(wrapper, entry)
     return True
 
 
-def _pool_timeout(wrapper, pool, values, waited):
+def _pool_timeout(wrapper, database, waited):
     from persistconn.errors import PoolTimeout
 
-    numbers = dict(pool.stats(), alias=wrapper.alias, name=wrapper.settings_dict["NAME"])
-    numbers.update(bound=values.max_conns, waited=waited)
+    numbers = dict(database.pool.stats(), bound=database.values.max_conns, waited=waited)
+    numbers.update(alias=wrapper.alias, name=wrapper.settings_dict["NAME"])
     return PoolTimeout(
         "No connection to database '%(alias)s' (%(name)s) became free in %(waited).2f seconds:"
         " of MAX_CONNS %(bound)d there are %(in_use)d in use and %(idle)d idle, and %(waiting)d"
@@ -94,8 +94,8 @@ def take_over(wrapper):
     slot, raw = _slot_of(wrapper), getattr(wrapper, "connection", None)
     wrapper._persistconn = None
     if raw is not None:
-        entry = _account_for(wrapper, raw, slot)
-        _hold(wrapper, entry)
+        entry = wrapper._persistconn = _account_for(wrapper, raw, slot)
+        _works.mine.add(wrapper)
     if slot is not None and entry is not slot:
         slot.pool.forget(slot, "error")
     return entry
@@ -125,38 +125,48 @@ def look_at(wrapper):
             take_over(wrapper)
     elif entry.pid != os.getpid():
         _leave_to_the_parent(wrapper, entry)
-    elif dialect.may_reconnect(wrapper, entry.driver.status(entry.raw)):
-        fault = entry.doom or liveness.find_fault(entry, compat.monotonic(), entry.values)
-        if fault is not None:
-            entry.doom = fault
-            _give_back(wrapper, entry)
+    else:
+        status = entry.driver.status(entry.raw)
+        if dialect.may_reconnect(wrapper, status):
+            now, values = compat.monotonic(), entry.values
+            fault = entry.doom or liveness.find_fault(entry, now, values, status)
+            if fault is not None:
+                entry.doom = fault
+                _give_back(wrapper, entry)
 
 
 def request_started():
     """End what a request before left open in this thread: its response may never have been closed."""
     work = _works.mine
     if work.wrappers:
-        end_of_work()
-    work.begin_request()
+        _end_all(work, None)
+    work.outer = set(work.wrappers)
 
 
 def request_finished():
-    end_of_work(_works.mine.end_request())
+    work = _works.mine
+    outer, work.outer = work.outer, None
+    _end_all(work, outer)
 
 
-def end_of_work(outer=None):
+def end_of_work():
+    _end_all(_works.mine, None)
+
+
+def _end_all(work, outer):
     """End this thread's unit of work on all its databases: a request, a task, one turn of a loop.
 
     Atomic blocks that its view did not leave are left at the end of a request, unless they were open
     before it, a TestCase's: ``outer`` has the ids of such wrappers. An error in one does not keep the
     others from ending; the first is raised when all have.
     """
-    errors, work = [], _works.mine
+    errors = []
     for wrapper in work.take_wrappers(take_over):
+        if wrapper is None:
+            continue
         try:
-            if outer is not None and id(wrapper) not in outer and dialect.is_in_a_block(wrapper):
-                dialect.leave_blocks(wrapper)
-            if not checkin(wrapper):
+            leaving = outer is not None and id(wrapper) not in outer
+            if not checkin(wrapper, leaving):
                 dialect.end_stock(wrapper)
         except Exception:
             errors.append(sys.exc_info())
@@ -166,16 +176,23 @@ def end_of_work(outer=None):
         compat.reraise(*errors[0])
 
 
-def checkin(wrapper):
-    """Roll back what is open and give the connection back. Return False to leave it to Django."""
+def checkin(wrapper, leaving=False):
+    """Roll back what is open and give the connection back. Return False to leave it to Django.
+
+    A wrapper in an atomic block is left to it, unless it is ``leaving`` all.
+    """
     entry = _entry_of(wrapper)
     if entry is None and getattr(wrapper, "connection", None) is not None:
         return False
-    database = databases.still(wrapper)
+    database = databases.of(wrapper)
     if entry is not None and entry.pid != database.pid:
         _leave_to_the_parent(wrapper, entry)
         return True
-    if dialect.is_in_a_block(wrapper) or not database.is_kept:
+    if dialect.is_in_a_block(wrapper):
+        if not leaving:
+            return False
+        dialect.leave_blocks(wrapper)
+    if not database.is_kept:
         return False
     if entry is None:
         dialect.end_blocks(wrapper)
@@ -188,15 +205,13 @@ def _end(wrapper, entry, database):
     entry.values = database.values
     reason, entry.doom = entry.doom, "error"
     try:
+        reason = reason or transactions.finish(wrapper, entry)
         entry.doom = reason or _why_not_keep(wrapper, entry, database)
     finally:
         _give_back(wrapper, entry)
 
 
 def _why_not_keep(wrapper, entry, database):
-    reason = transactions.finish(wrapper, entry)
-    if reason is not None:
-        return reason
     entry.used_at = compat.monotonic()
     if entry.is_blind or getattr(wrapper, "errors_occurred", False):
         entry.distrust()
@@ -209,7 +224,7 @@ def _why_not_keep(wrapper, entry, database):
 def _give_back(wrapper, entry):
     try:
         if dialect.has_own_close(wrapper):
-            wrapper.connection = entry
+            wrapper.connection = StandIn(entry.raw)
             wrapper.close()
     finally:
         wrapper.connection = wrapper._persistconn = None
@@ -252,15 +267,14 @@ def _entry_of(wrapper):
     return entry
 
 
+def is_connecting(wrapper):
+    return _slot_of(wrapper) is not None
+
+
 def _slot_of(wrapper):
     """The slot in which Django is opening a connection for the wrapper, or None."""
     entry = getattr(wrapper, "_persistconn", None)
     return entry if entry is not None and entry.state == CONNECTING else None
-
-
-def _hold(wrapper, entry):
-    wrapper._persistconn = entry
-    _works.mine.add(wrapper)
 
 
 def _abandon(wrappers, ident):

@@ -2,26 +2,26 @@
 
 from __future__ import absolute_import
 
-from persistconn import compat
+from persistconn import compat, drivers
 
 
-def find_fault(entry, now, values):
+def find_fault(entry, now, values, status):
     """Return why a connection outside a transaction cannot be used, or None if it can.
 
-    ``values`` has check_after and check_timeout, in seconds. The answers are reasons to discard:
-    "dead", "check failed", "read only". Closed peers are seen by a poll of the socket, without a
-    round trip and without a query; whatever else a server or a network can do shows only in an
-    answer.
+    ``values`` has check_after and check_timeout, in seconds, ``status`` is what its driver has just
+    said of the transaction. The answers are reasons to discard: "dead", "check failed", "read
+    only". Closed peers are seen by a poll of the socket, without a round trip and without a query;
+    whatever else a server or a network can do shows only in an answer.
     """
     idle_for, entry.used_at = now - entry.used_at, now
-    if entry.driver.is_closed(entry.raw):
+    if status == drivers.UNKNOWN:
         return "dead"
-    events = entry.poll()
+    events, losses = entry.poll(), entry.pool.losses
     if events and _peer_is_gone(events):
         return "dead"
     check_after = values.check_after
-    if events or (check_after is not None and idle_for >= check_after) or entry.is_suspect():
-        losses = entry.pool.losses
+    is_due = check_after is not None and idle_for >= check_after
+    if is_due or events or entry.losses_survived != losses:
         if not entry.driver.ping(entry.raw, values.check_timeout):
             return "check failed"
         entry.losses_survived = losses

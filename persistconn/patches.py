@@ -8,37 +8,53 @@ from django import VERSION
 from django.core.signals import request_finished, request_started
 
 from persistconn import lifecycle, transactions
-from persistconn.django_versions import dialect
+from persistconn.compat import running_loop
+from persistconn.django_versions import are_djangos, dialect
 from persistconn.patching import HotWrap, Import, Listener, OptionalWrap, Receiver, Wrap
 
 
-def on_ensure_connection(wrapped, args, kwargs):
-    wrapper = args[0]
-    if wrapper.connection is not None:
-        lifecycle.look_at(wrapper)
-    if wrapper.connection is None and not wrapper.in_atomic_block:
-        lifecycle.checkout(wrapper)
-    return wrapped(wrapper)
+def ensuring_connection(original, switch):
+    # With a connection, Django's own only looks for an event loop, by an exception if there is none.
+    is_djangos = are_djangos(original)
+
+    def ensure_connection(wrapper):
+        if switch.is_on:
+            if wrapper.connection is not None:
+                lifecycle.look_at(wrapper)
+            if wrapper.connection is None and not wrapper.in_atomic_block:
+                lifecycle.checkout(wrapper)
+            if is_djangos and wrapper.connection is not None and running_loop() is None:
+                return None
+        return original(wrapper)
+
+    return ensure_connection
 
 
 def on_connect(wrapped, wrapper, args, kwargs):
-    if not lifecycle.checkout(wrapper):
+    if lifecycle.is_connecting(wrapper) or not lifecycle.checkout(wrapper):
         lifecycle.open_new(wrapper, wrapped)
 
 
-def on_use(wrapped, args, kwargs):
-    if args[0].connection is not None:
-        lifecycle.look_at(args[0])
-    return wrapped(*args, **kwargs)
+def using(original, switch):
+    def use(wrapper, *args, **kwargs):
+        if switch.is_on and wrapper.connection is not None:
+            lifecycle.look_at(wrapper)
+        return original(wrapper, *args, **kwargs)
+
+    return use
 
 
-def on_connecting_cursor(wrapped, args, kwargs):
-    wrapper = args[0]
-    if wrapper.connection is not None:
-        lifecycle.look_at(wrapper)
-    if wrapper.connection is not None or lifecycle.checkout(wrapper):
-        return wrapped(wrapper)
-    return lifecycle.open_new(wrapper, partial(wrapped, wrapper))
+def making_cursor(original, switch):
+    def cursor(wrapper):
+        if not switch.is_on:
+            return original(wrapper)
+        if wrapper.connection is not None:
+            lifecycle.look_at(wrapper)
+        if wrapper.connection is not None or lifecycle.checkout(wrapper):
+            return original(wrapper)
+        return lifecycle.open_new(wrapper, partial(original, wrapper))
+
+    return cursor
 
 
 def on_close_if_unusable_or_obsolete(wrapped, wrapper, args, kwargs):
@@ -47,19 +63,27 @@ def on_close_if_unusable_or_obsolete(wrapped, wrapper, args, kwargs):
         wrapped(*args, **kwargs)
 
 
-def on_close(wrapped, args, kwargs):
-    return lifecycle.close(args[0], wrapped)
+def closing(original, switch):
+    def close(wrapper):
+        return lifecycle.close(wrapper, original) if switch.is_on else original(wrapper)
+
+    return close
 
 
-def on_end_of_work(wrapped, args, kwargs):
-    signal = kwargs.get("signal")
-    if signal is request_started:
-        lifecycle.request_started()
-    elif signal is request_finished:
-        lifecycle.request_finished()
-    else:
-        # Called by name it has no signal, and ends a unit of work that is no request.
-        lifecycle.end_of_work()
+def ending_work(original, switch):
+    def end_of_work(**kwargs):
+        signal = kwargs.get("signal")
+        if not switch.is_on:
+            original(**kwargs)
+        elif signal is request_finished:
+            lifecycle.request_finished()
+        elif signal is request_started:
+            lifecycle.request_started()
+        else:
+            # Called by name it has no signal, and ends a unit of work that is no request.
+            lifecycle.end_of_work()
+
+    return end_of_work
 
 
 def on_request_started(sender=None, **kwargs):
@@ -103,7 +127,7 @@ TABLE = [
         HotWrap(
             dialect.backends,
             WRAPPER + "cursor",
-            on_connecting_cursor,
+            making_cursor,
             "checkout and liveness: the one place that all backends open and use connections through",
         ),
     ),
@@ -112,7 +136,7 @@ TABLE = [
         HotWrap(
             dialect.backends,
             WRAPPER + "ensure_connection",
-            on_ensure_connection,
+            ensuring_connection,
             "checkout and liveness: before a cursor of any kind, and before a transaction begins,"
             " when it would be too late to ask",
         ),
@@ -122,7 +146,7 @@ TABLE = [
         HotWrap(
             dialect.backends,
             WRAPPER + "_cursor",
-            on_use,
+            using,
             "liveness: cursors of all kinds are made here; ensure_connection() is for statements, too",
         ),
     ),
@@ -131,7 +155,7 @@ TABLE = [
         HotWrap(
             dialect.backends,
             WRAPPER + "set_autocommit",
-            on_use,
+            using,
             "liveness: a transaction begins here, and once it has begun it is too late to ask",
         ),
     ),
@@ -158,7 +182,7 @@ TABLE = [
         HotWrap(
             dialect.backends,
             WRAPPER + "close",
-            on_close,
+            closing,
             "count it, and never close what a parent process still uses by protocol",
         ),
     ),
@@ -167,7 +191,7 @@ TABLE = [
         OptionalWrap(
             "django.db.backends.postgresql_psycopg2.base",
             "DatabaseWrapper.close",
-            on_close,
+            closing,
             "these two override close() without calling that of the base class",
         ),
     ),
@@ -176,7 +200,7 @@ TABLE = [
         HotWrap(
             "django.db",
             dialect.end_of_work,
-            on_end_of_work,
+            ending_work,
             "checkin: Django's own name for the end of a unit of work",
         ),
     ),

@@ -44,21 +44,14 @@ class Wrap(namedtuple("Wrap", "module attribute wrapper why")):
 
 
 class HotWrap(Wrap):
-    """Have calls go to ``wrapper(wrapped, args, kwargs)``, a method's with its instance in args.
+    """Put the plain function in its place that ``wrapper(original, switch)`` makes.
 
-    By a plain function, which costs half a microsecond less a call than wrapt's: that is worth it
-    for what every request and every cursor calls.
+    It passes calls through itself while ``switch.is_on`` is false. It costs a microsecond less a
+    call than wrapt's: that is worth it for what every request and every cursor calls.
     """
 
     def replacement(self, original, switch):
-        wrapper = self.wrapper
-
-        @functools.wraps(original)
-        def ours(*args, **kwargs):
-            if switch.is_on:
-                return wrapper(original, args, kwargs)
-            return original(*args, **kwargs)
-
+        ours = functools.wraps(original)(self.wrapper(original, switch))
         ours.__wrapped__ = original  # which Python 2 does not do
         return ours
 

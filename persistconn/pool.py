@@ -78,11 +78,15 @@ class Pool(object):
         yet and is CONNECTING: ``opened()`` or ``forget()`` it. With ``max_conns`` entries in use it
         waits up to ``timeout`` seconds, and raises Exhausted.
         """
-        with self._lock:
+        # Not by ``with``, which is twice as dear where it matters, here and in release().
+        self._lock.acquire()
+        try:
             # Whoever waits has been served before: nothing is free while somebody does.
             if self._lost:
                 self._look_for_lost()
             entry = self._free_one(max_conns)
+        finally:
+            self._lock.release()
         if entry is None:
             entry = self._wait(max_conns, timeout)
         while entry.raw is not None:
@@ -171,7 +175,8 @@ class Pool(object):
 
     def release(self, entry, max_kept=None, max_idle=None):
         """Take an entry back: keep it, or close it if it is doomed or not to be kept any more."""
-        with self._lock:
+        self._lock.acquire()
+        try:
             self._max_idle = max_idle
             reason = entry.doom or self._why_not_keep(entry, max_kept)
             if reason is None:
@@ -180,6 +185,8 @@ class Pool(object):
                 if self._waiters:
                     self._serve_waiters()
                 return
+        finally:
+            self._lock.release()
         self.discard(entry, reason)
 
     def _why_not_keep(self, entry, max_kept):

@@ -35,17 +35,23 @@ def finish(wrapper, entry):
             reason = _end(entry)
     except Exception:
         reason = _failed(entry)
+    if dialect.blocks_outlive_connections:
+        error = _end_blocks(wrapper, entry)
+        reason = reason or error
+    try:
+        return reason or dialect.restore(wrapper, entry)
+    except Exception:
+        return _failed(entry)
+
+
+def _end_blocks(wrapper, entry):
     try:
         dialect.end_blocks(wrapper)
     except Exception as error:
         if not entry.driver.is_its_error(entry.raw, error):
             raise
         dialect.forget_transactions(wrapper)
-        reason = reason or "error"
-    try:
-        return reason or dialect.restore(wrapper, entry)
-    except Exception:
-        return _failed(entry)
+        return "error"
 
 
 def _failed(entry):

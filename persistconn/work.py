@@ -14,8 +14,6 @@ import weakref
 from persistconn import compat
 from persistconn.django_versions import dialect
 
-NONE = ()
-
 
 class Works(threading.local):
     """The unit of work of each thread."""
@@ -32,6 +30,7 @@ class Work(object):
 
     def __init__(self):
         self.turn = None
+        # The ids of the wrappers that were open when this request began; None: that was not seen.
         self.outer = None
         # Weak references, as a wrapper that is thrown away must take its connection along.
         self.wrappers = {}
@@ -41,26 +40,15 @@ class Work(object):
         self.wrappers[id(wrapper)] = weakref.ref(wrapper)
 
     def take_wrappers(self, take_over):
-        """Return the wrappers to end, and begin anew."""
+        """Return the wrappers to end, None for one that is gone, and begin anew."""
         if self.turn != self.turns or dialect.blocks_outlive_connections:
             self.turn = self.turns
             for wrapper in dialect.initialised():
                 take_over(wrapper)
                 self.add(wrapper)
-        wrappers = self.wrappers
-        if not wrappers:
-            return NONE
-        taken = [wrapper for wrapper in [ref() for ref in wrappers.values()] if wrapper is not None]
-        wrappers.clear()
+        taken = [ref() for ref in self.wrappers.values()]
+        self.wrappers.clear()
         return taken
-
-    def begin_request(self):
-        self.outer = set(self.wrappers) if self.wrappers else NONE
-
-    def end_request(self):
-        """Return the ids of the wrappers that were open when it began; None: that was not seen."""
-        outer, self.outer = self.outer, None
-        return outer
 
 
 class Witness(object):

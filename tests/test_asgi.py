@@ -5,7 +5,8 @@ from __future__ import absolute_import
 import django
 import pytest
 import support
-from support import backends, wait_until
+from django.db import connections
+from support import backends, end_of_work, pid, wait_until
 
 pytestmark = pytest.mark.skipif(django.VERSION < (3, 1), reason="Django has it since 3.1")
 
@@ -71,3 +72,25 @@ def test_the_request_after_a_kill_is_served(get):
     before = get("/pid/")
     support.kill_backends()
     assert get("/pid/") not in ("", before)
+
+
+def test_an_open_connection_is_refused_inside_an_event_loop_as_stock_does():
+    import asyncio
+
+    from django.core.exceptions import SynchronousOnlyOperation
+
+    pid()
+    wrapper, loop, refused = connections["default"], asyncio.new_event_loop(), []
+
+    def ask():
+        try:
+            wrapper.ensure_connection()
+        except SynchronousOnlyOperation as error:
+            refused.append(error)
+        loop.stop()
+
+    loop.call_soon(ask)
+    loop.run_forever()
+    loop.close()
+    end_of_work()
+    assert refused

@@ -4,6 +4,8 @@ from __future__ import absolute_import
 
 import threading
 
+import django
+import pytest
 import support
 import wrapt
 from django.core import signals
@@ -184,6 +186,25 @@ def test_switching_while_threads_work_leaves_no_connection_open():
         thread.join()
     assert wait_until(lambda: backends() == [])
     persistconn.enable()
+
+
+@pytest.mark.skipif(django.VERSION < (1, 8), reason="Django asks it before each cursor since 1.8")
+def test_another_patch_of_ensure_connection_is_called_with_an_open_connection_too(monkeypatch):
+    calls = []
+    base, name, original = wrapt.resolve_path(
+        dialect.backends, "BaseDatabaseWrapper.ensure_connection"
+    )
+    persistconn.uninstall()
+    monkeypatch.setattr(base, name, lambda wrapper: calls.append(original(wrapper)))
+    persistconn.install()
+    pid()
+    del calls[:]
+    connection.cursor()
+    persistconn.uninstall()
+    monkeypatch.undo()
+    persistconn.install()
+    end_of_work()
+    assert calls
 
 
 def test_every_row_says_why():

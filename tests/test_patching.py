@@ -29,8 +29,11 @@ def shout(wrapped, instance, args, kwargs):
     return wrapped(*args, **kwargs) + "!"
 
 
-def shout_hot(wrapped, args, kwargs):
-    return wrapped(*args, **kwargs) + "!"
+def shouting(original, switch):
+    def shout(*args):
+        return original(*args) + "!" if switch.is_on else original(*args)
+
+    return shout
 
 
 @pytest.fixture
@@ -75,7 +78,7 @@ def wrap(attribute):
 
 
 def hot(attribute):
-    return HotWrap("patching_target", attribute, shout_hot, "a test")
+    return HotWrap("patching_target", attribute, shouting, "a test")
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,16 @@ import time
 import pytest
 from support import wait_until
 
-from persistconn.entry import JITTER
+from persistconn.entry import JITTER, StandIn
 from persistconn.pool import Exhausted, Pool
 from persistconn.pools import Pools
 
 
 class Raw(object):
-    pass
+    closed = False
+
+    def close(self):
+        self.closed = True
 
 
 class RecordingDriver(object):
@@ -161,10 +164,12 @@ def test_without_a_max_age_none_grows_old(pool, driver):
     assert not entry.outlived(None, entry.opened_at + 10**9)
 
 
-def test_an_entry_answers_for_its_connection_while_it_stands_in_for_it(pool, driver):
+def test_a_stand_in_answers_for_its_connection_and_leaves_it_open():
     raw = Raw()
     raw.server_version = 15
-    assert opened(pool, driver, raw).server_version == 15
+    stand_in = StandIn(raw)
+    stand_in.close()
+    assert (stand_in.server_version, raw.closed) == (15, False)
 
 
 def test_pools_are_found_by_key():

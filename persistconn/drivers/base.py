@@ -62,10 +62,11 @@ class Driver(object):
 
     def is_closed(self, raw):
         """Whether the driver itself knows the connection to be closed; sends nothing."""
-        return bool(getattr(raw, "closed", False))
+        return self.status(raw) == UNKNOWN
 
     def status(self, raw):
         """IDLE, ACTIVE, INTRANS, INERROR or UNKNOWN as the driver knows it; None: it does not."""
+        return UNKNOWN if getattr(raw, "closed", False) else None
 
     def fileno(self, raw):
         """The descriptor of the connection's socket, or None."""
@@ -122,8 +123,6 @@ class Driver(object):
 
     def restore(self, raw, flags, timeout, settled=()):
         """Make an idle session's next transactions what flags() said earlier."""
-        if self.flags(raw) == flags:
-            return
         for name, value in zip(self.flag_names, flags):
             if name not in settled and getattr(raw, name, None) != value:
                 # Some of these ask the server.

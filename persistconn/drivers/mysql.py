@@ -20,9 +20,6 @@ class MySQL(Driver):
 
 
 class PyMySQL(MySQL):
-    def is_closed(self, raw):
-        return not raw.open
-
     def status(self, raw):
         if not raw.open:
             return UNKNOWN

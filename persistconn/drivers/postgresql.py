@@ -4,7 +4,7 @@ from __future__ import absolute_import
 
 import os
 
-from persistconn.drivers.base import IDLE, UNKNOWN, Driver, shorter
+from persistconn.drivers.base import IDLE, Driver, shorter
 
 #: Seconds that asking the server to give up a query may take.
 CANCEL_TIMEOUT = 2
@@ -56,16 +56,19 @@ READ_ONLY_BY = {
 class Psycopg2(Driver):
     flag_names = ("isolation_level", "readonly", "deferrable", "autocommit")
 
-    def is_closed(self, raw):
-        # ``closed`` stays 0 after some losses, while libpq has dropped the socket already.
-        return raw.get_transaction_status() == UNKNOWN
-
     def status(self, raw):
+        # ``closed`` stays 0 after some losses, while libpq has dropped the socket already.
         return raw.get_transaction_status()
 
     def isolation_level(self, raw):
         """The level as set_isolation_level() takes it: 0 is autocommit, also from 2.7 on."""
         return 0 if getattr(raw, "autocommit", False) else raw.isolation_level
+
+    def flags(self, raw):
+        try:
+            return [raw.isolation_level, raw.readonly, raw.deferrable, raw.autocommit]
+        except AttributeError:  # psycopg2 before 2.7
+            return Driver.flags(self, raw)
 
     def _select_1(self, raw):
         cursor = raw.cursor()
@@ -106,11 +109,11 @@ class Psycopg2(Driver):
 class Psycopg3(Psycopg2):
     flag_names = ("isolation_level", "read_only", "deferrable", "autocommit")
 
-    def is_closed(self, raw):
-        return raw.pgconn.transaction_status == UNKNOWN
-
     def status(self, raw):
         return raw.pgconn.transaction_status
+
+    def flags(self, raw):
+        return [raw.isolation_level, raw.read_only, raw.deferrable, raw.autocommit]
 
     def parameter(self, raw, name):
         return raw.info.parameter_status(name)
