@@ -48,6 +48,9 @@ def _module(method):
 #: What connect() and what it calls set, and an adopting wrapper cannot know: Django's own age, too.
 CARRIED = ("close_at", "health_check_enabled", "isolation_level", "autocommit")
 
+#: What a wrapper notes of atomic blocks while it is in none.
+OUTSIDE = dict.fromkeys(["in_atomic_block", "needs_rollback", "closed_in_transaction"], False)
+
 
 class Django18(object):
     """1.8 and later."""
@@ -93,15 +96,14 @@ class Django18(object):
         Attributes that this Django does not know yet are set all the same, and do no harm.
         """
         wrapper.connection = entry.raw
-        self.leave_blocks(wrapper)
         wrapper.__dict__.update(entry.carried)
+        wrapper.savepoint_ids, wrapper.atomic_blocks, wrapper.run_on_commit = [], [], []
 
     def carried(self, wrapper):
         """What opening the connection noted on the wrapper, for the next one that adopts it."""
         noted = wrapper.__dict__
         carried = dict((name, noted[name]) for name in CARRIED if name in noted)
-        carried.update(errors_occurred=False, health_check_done=True)
-        return carried
+        return dict(carried, errors_occurred=False, health_check_done=True, **OUTSIDE)
 
     def is_under_way(self, wrapper):
         """Whether the wrapper's connection is not as connect() leaves one, and is again later."""
@@ -128,10 +130,8 @@ class Django18(object):
 
     def leave_blocks(self, wrapper):
         """Let the wrapper be outside all blocks: a forked child is in none of its parent's."""
-        wrapper.in_atomic_block = wrapper.needs_rollback = wrapper.closed_in_transaction = False
-        wrapper.savepoint_ids = []
-        wrapper.atomic_blocks = []
-        wrapper.run_on_commit = []
+        wrapper.__dict__.update(OUTSIDE)
+        wrapper.savepoint_ids, wrapper.atomic_blocks, wrapper.run_on_commit = [], [], []
 
     def has_own_close(self, wrapper):
         """Whether a backend, or whoever patched it, does more at close() than Django.

@@ -206,19 +206,17 @@ def _end(wrapper, entry, database):
     reason, entry.doom = entry.doom, "error"
     try:
         reason = reason or transactions.finish(wrapper, entry)
-        entry.doom = reason or _why_not_keep(wrapper, entry, database)
+        entry.used_at = compat.monotonic()
+        if entry.is_blind or getattr(wrapper, "errors_occurred", False):
+            entry.distrust()
+        if entry.outlived(entry.values.max_age, entry.used_at):
+            reason = reason or "age"
+        # A test runner's settings, or an overridden time zone, may be others than at the checkout.
+        if entry.pool is not database.pool:
+            reason = reason or "closed by caller"
+        entry.doom = reason
     finally:
         _give_back(wrapper, entry)
-
-
-def _why_not_keep(wrapper, entry, database):
-    entry.used_at = compat.monotonic()
-    if entry.is_blind or getattr(wrapper, "errors_occurred", False):
-        entry.distrust()
-    if entry.outlived(entry.values.max_age, entry.used_at):
-        return "age"
-    # A test runner's settings, or an overridden time zone, may be others than at the checkout.
-    return None if entry.pool is database.pool else "closed by caller"
 
 
 def _give_back(wrapper, entry):
