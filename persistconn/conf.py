@@ -69,7 +69,7 @@ class Values(object):
     """All settings of one database, under their names in lower case."""
 
     # They are read at every turn, which a namedtuple makes three times as dear.
-    __slots__ = [name.lower() for name in NAMES]
+    __slots__ = tuple(map(str.lower, NAMES))
 
     def __init__(self, get):
         for name in NAMES:
@@ -79,9 +79,9 @@ class Values(object):
 # What of the project's settings says how its connections are opened, and how they are kept.
 LABELS = ("TIME_ZONE", "USE_TZ") + tuple(PREFIX + name for name in NAMES)
 
-# The object that has the project's settings, another one while they are overridden. Not asked of
-# the lazy object's Python code, which costs more than all the rest.
-_holder = functools.partial(object.__getattribute__, settings, "_wrapped")
+#: holder() is the object that has the project's settings, another one while they are overridden.
+#: Not asked of the lazy object's Python code, which costs more than all the rest.
+holder = functools.partial(object.__getattribute__, settings, "_wrapped")
 
 
 class Project(object):
@@ -90,7 +90,7 @@ class Project(object):
     __slots__ = ("_holder", "_size", "_read", "_values")
 
     def __init__(self):
-        self._holder = _holder()
+        self._holder = holder()
         given = self._holder.__dict__
         labels = [label for label in LABELS if label in given]
         self._size = len(given)
@@ -98,7 +98,7 @@ class Project(object):
         self._values = self._read(given)
 
     def is_current(self):
-        if self._holder is not _holder():
+        if self._holder is not holder():
             return False
         given = self._holder.__dict__
         # The size tells whether there is one that was not there before.

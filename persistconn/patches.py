@@ -9,7 +9,8 @@ from django.core.signals import request_finished, request_started
 
 from persistconn import lifecycle, transactions
 from persistconn.compat import running_loop
-from persistconn.django_versions import are_djangos, dialect
+from persistconn.django_versions import dialect
+from persistconn.django_versions.atomic import are_djangos
 from persistconn.patching import HotWrap, Import, Listener, OptionalWrap, Receiver, Wrap
 
 

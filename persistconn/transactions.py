@@ -35,7 +35,7 @@ def finish(wrapper, entry):
             reason = _end(entry)
     except Exception:
         reason = _failed(entry)
-    if dialect.blocks_outlive_connections:
+    if dialect.has_managed_blocks:
         error = _end_blocks(wrapper, entry)
         reason = reason or error
     try:

@@ -41,7 +41,7 @@ class Work(object):
 
     def take_wrappers(self, take_over):
         """Return the wrappers to end, None for one that is gone, and begin anew."""
-        if self.turn != self.turns or dialect.blocks_outlive_connections:
+        if self.turn != self.turns or dialect.has_managed_blocks:
             self.turn = self.turns
             for wrapper in dialect.initialised():
                 take_over(wrapper)

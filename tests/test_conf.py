@@ -129,3 +129,13 @@ def test_good_settings_pass_the_system_checks():
     from django.core import checks
 
     assert [e for e in checks.run_checks() if str(e.id).startswith("persistconn")] == []
+
+
+def test_a_setting_that_goes_while_another_one_comes_is_a_change(monkeypatch):
+    given = conf.holder().__dict__
+    monkeypatch.setitem(given, "PERSISTCONN_TIMEOUT", 1)
+    project = conf.Project()
+    assert project.is_current()
+    monkeypatch.delitem(given, "PERSISTCONN_TIMEOUT")
+    monkeypatch.setitem(given, "SOMETHING_ELSE", 1)
+    assert not project.is_current()

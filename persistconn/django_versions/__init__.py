@@ -1,0 +1,41 @@
+"""The one place for differences between Djangos: the same few questions, answered by era.
+
+``dialect`` (SQLAlchemy's word) answers for the Django that runs. It is asked about wrappers,
+Django's objects behind ``connections[alias]``; the driver's own connection is called raw.
+"""
+
+from __future__ import absolute_import
+
+from django import VERSION
+from django.core.exceptions import ImproperlyConfigured
+
+from persistconn.django_versions.atomic import Django18
+from persistconn.django_versions.managed import Django12, Django13, Django14, Django16
+
+
+class UnsupportedDjango(ImproperlyConfigured):
+    """The running Django is older than any that persistconn knows how to patch."""
+
+
+#: Before 1.7 an app is merely imported, and not even that before somebody needs all models.
+APPS_ARE_MERELY_IMPORTED = VERSION < (1, 7)
+#: From 3.2 Django finds the AppConfig by itself, and 3.2 and 4.0 warn when they are told.
+APP_CONFIG_MUST_BE_NAMED = VERSION < (3, 2)
+
+
+ERAS = (((1, 8), Django18), ((1, 6), Django16), ((1, 4), Django14), ((1, 3), Django13))
+OLDEST = ((1, 2), Django12)
+
+
+def for_version(version):
+    """Return the dialect for a Django's VERSION. Raises UnsupportedDjango."""
+    for since, dialect_class in ERAS + (OLDEST,):
+        if version >= since:
+            return dialect_class()
+    raise UnsupportedDjango(
+        "persistconn supports Django %s and later; this is Django %s."
+        % (".".join(map(str, OLDEST[0])), ".".join(map(str, version[:2])))
+    )
+
+
+dialect = for_version(VERSION)
