@@ -311,44 +311,36 @@ def test_a_wait_ends_in_time_and_says_how_long_it_was(pool, driver):
     pool.release(held)
 
 
-def test_a_wait_that_is_interrupted_leaves_no_waiter_and_no_slot(pool, driver, monkeypatch):
-    # A stand-in for Ctrl-C, which comes to the main thread when it likes.
+def interrupt_a_wait(pool, monkeypatch, before=lambda: None):
+    """A stand-in for Ctrl-C, which comes to the main thread when it likes."""
+
     def interrupted(waiter, began, timeout):
+        before()
         raise KeyboardInterrupt
 
-    held = opened(pool, driver)
     monkeypatch.setattr(pool, "_wait_for", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pool.acquire(fine, 1, 10)
     monkeypatch.undo()
+
+
+def test_a_wait_that_is_interrupted_leaves_no_waiter_and_no_slot(pool, driver, monkeypatch):
+    held = opened(pool, driver)
+    interrupt_a_wait(pool, monkeypatch)
     assert pool.stats()["waiting"] == 0
     pool.release(held)
     assert pool.acquire(fine, 1, 0) is held
 
 
 def test_one_that_was_given_to_an_interrupted_waiter_goes_to_the_next(pool, driver, monkeypatch):
-    def served_then_interrupted(waiter, began, timeout):
-        pool.release(held)
-        raise KeyboardInterrupt
-
     held = opened(pool, driver)
-    monkeypatch.setattr(pool, "_wait_for", served_then_interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        pool.acquire(fine, 1, 10)
-    monkeypatch.undo()
+    interrupt_a_wait(pool, monkeypatch, lambda: pool.release(held))
     assert pool.acquire(fine, 1, 0) is held
 
 
 def test_an_interrupted_wait_does_not_end_the_watch_over_idle_ones(pool, driver, monkeypatch):
-    def served_then_interrupted(waiter, began, timeout):
-        pool.release(held, max_idle=10)
-        raise KeyboardInterrupt
-
     held = opened(pool, driver)
-    monkeypatch.setattr(pool, "_wait_for", served_then_interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        pool.acquire(fine, 1, 10)
-    monkeypatch.undo()
+    interrupt_a_wait(pool, monkeypatch, lambda: pool.release(held, max_idle=10))
     assert pool.expire() is not None
 
 
