@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from functools import partial
 
 # SIGQUIT, "immediate shutdown", is the one that no backend can delay.
 LIFE = r"""
@@ -68,18 +67,6 @@ def _usual_folders():
         pass
     for folder in os.environ.get("PATH", "").split(os.pathsep):
         yield os.path.dirname(os.path.realpath(os.path.join(folder, "initdb")))
-
-
-def detach(account):
-    """What a server's process does before it is one: it leaves our terminal, and becomes an account.
-
-    The terminal's Ctrl-C is for the process that stops the server, not for the server.
-    """
-    os.setsid()
-    if account:
-        os.setgroups([])
-        os.setgid(account.pw_gid)
-        os.setuid(account.pw_uid)
 
 
 class PrivatePostgres(object):
@@ -139,10 +126,16 @@ class PrivatePostgres(object):
     def _run(self, command, folder):
         env = {name: os.environ[name] for name in os.environ if not name.startswith("PG")}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "close_fds": True}
-        options = dict(
-            pipes, cwd=folder, env=dict(env, LC_ALL="C"), preexec_fn=partial(detach, self._account)
-        )
+        options = dict(pipes, cwd=folder, env=dict(env, LC_ALL="C"), preexec_fn=self._detach)
         return subprocess.Popen(command, **options)
+
+    def _detach(self):
+        # The terminal's Ctrl-C is for the process that stops the server, not for the server.
+        os.setsid()
+        if self._account:
+            os.setgroups([])
+            os.setgid(self._account.pw_gid)
+            os.setuid(self._account.pw_uid)
 
     def _usable(self, binaries, folder):
         """The binaries, or their copy where the server's account may not read them."""

@@ -9,12 +9,9 @@ import signal
 import socket
 import subprocess
 import tempfile
-from functools import partial
 
 from folder import free_port
 from support import wait_until
-
-from demo_project.postgres import detach
 
 # Says its number, and waits for the end of its input, which comes however the tests end.
 GUARD = r"""
@@ -86,9 +83,16 @@ class Middleman(object):
     def up(self):
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "close_fds": True}
         command = ["sh", "-c", GUARD, "sh", self._log] + self._command
-        self._shell = subprocess.Popen(command, preexec_fn=partial(detach, self._account), **pipes)
+        self._shell = subprocess.Popen(command, preexec_fn=self._detach, **pipes)
         self.pid = int(self._shell.stdout.readline())
         assert wait_until(self._accepts), open(self._log).read()
+
+    def _detach(self):
+        os.setsid()
+        if self._account:
+            os.setgroups([])
+            os.setgid(self._account.pw_gid)
+            os.setuid(self._account.pw_uid)
 
     def _accepts(self):
         try:
