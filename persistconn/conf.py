@@ -71,10 +71,6 @@ class Values(object):
     # They are read at every turn, which a namedtuple makes three times as dear.
     __slots__ = tuple(map(str.lower, NAMES))
 
-    def __init__(self, get):
-        for name in NAMES:
-            setattr(self, name.lower(), get(name))
-
 
 # What of the project's settings says how its connections are opened, and how they are kept.
 LABELS = ("TIME_ZONE", "USE_TZ") + tuple(PREFIX + name for name in NAMES)
@@ -113,7 +109,9 @@ def of(database):
 
     Raises ImproperlyConfigured, which names the setting, its value and what is allowed.
     """
-    values = Values(functools.partial(_get, database))
+    values = Values()
+    for name in NAMES:
+        setattr(values, name.lower(), _get(database, name))
     values.max_age = _max_age(database, values.max_age)
     return values
 

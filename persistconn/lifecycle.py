@@ -121,7 +121,7 @@ def look_at(wrapper):
     entry = getattr(wrapper, "_persistconn", None)
     if entry is None or entry.raw is not wrapper.connection:
         # connect() sets autocommit, and a question would leave its session in a transaction.
-        if _slot_of(wrapper) is None and databases.of(wrapper).is_kept:
+        if not is_connecting(wrapper) and databases.of(wrapper).is_kept:
             take_over(wrapper)
     elif entry.pid != os.getpid():
         _leave_to_the_parent(wrapper, entry)

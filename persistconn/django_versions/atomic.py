@@ -28,9 +28,6 @@ def _module(method):
 #: What connect() and what it calls set, and an adopting wrapper cannot know: Django's own age, too.
 CARRIED = ("close_at", "health_check_enabled", "isolation_level", "autocommit")
 
-#: What a wrapper notes of atomic blocks while it is in none.
-OUTSIDE = dict.fromkeys(["in_atomic_block", "needs_rollback", "closed_in_transaction"], False)
-
 
 class Django18(object):
     """1.8 and later."""
@@ -75,14 +72,14 @@ class Django18(object):
         Attributes that this Django does not know yet are set all the same, and do no harm.
         """
         wrapper.connection = entry.raw
+        self.leave_blocks(wrapper)
         wrapper.__dict__.update(entry.carried)
-        wrapper.savepoint_ids, wrapper.atomic_blocks, wrapper.run_on_commit = [], [], []
 
     def carried(self, wrapper):
         """What opening the connection noted on the wrapper, for the next one that adopts it."""
         noted = wrapper.__dict__
         carried = dict((name, noted[name]) for name in CARRIED if name in noted)
-        return dict(carried, errors_occurred=False, health_check_done=True, **OUTSIDE)
+        return dict(carried, errors_occurred=False, health_check_done=True)
 
     def is_under_way(self, wrapper):
         """Whether the wrapper's connection is not as connect() leaves one, and is again later."""
@@ -109,7 +106,7 @@ class Django18(object):
 
     def leave_blocks(self, wrapper):
         """Let the wrapper be outside all blocks: a forked child is in none of its parent's."""
-        wrapper.__dict__.update(OUTSIDE)
+        wrapper.in_atomic_block = wrapper.needs_rollback = wrapper.closed_in_transaction = False
         wrapper.savepoint_ids, wrapper.atomic_blocks, wrapper.run_on_commit = [], [], []
 
     def has_own_close(self, wrapper):
@@ -120,7 +117,7 @@ class Django18(object):
         cls, own = wrapper.__class__, wrapper.__dict__
         if "close" in own or "_close" in own:
             return True
-        return (cls.close, cls._close) not in _djangos and not are_djangos(cls.close, cls._close)
+        return not are_djangos(cls.close, cls._close)
 
     def belongs_to(self, wrapper, ident):
         """Whether nobody but the thread of this ident uses the wrapper."""
