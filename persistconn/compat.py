@@ -50,6 +50,36 @@ def after_fork_in_child(function):
         os.register_at_fork(after_in_child=function)
 
 
+def start_thread(function, name, *args):
+    import threading
+
+    thread = threading.Thread(target=function, name=name, args=args)
+    thread.daemon = True
+    try:
+        thread.start()
+    except Exception:
+        return False
+    return True
+
+
+def acquire(lock, seconds):
+    if not PY2:
+        return lock.acquire(True, seconds)
+    ends_at = time.time() + seconds
+    while not lock.acquire(False):
+        if time.time() >= ends_at:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def innermost(function):
+    """Return the function that decorators which set ``__wrapped__`` have wrapped."""
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    return function
+
+
 # Python 2 has only the wall clock: a clock set back makes a connection look younger.
 monotonic = getattr(time, "monotonic", time.time)
 

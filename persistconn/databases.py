@@ -1,8 +1,11 @@
-"""What is known of the databases that wrappers connect to, as long as their settings stay."""
+"""The databases that wrappers connect to, each by the settings that a wrapper has for it now."""
 
 from __future__ import absolute_import
 
+import hashlib
+import hmac
 import os
+import weakref
 
 from persistconn import compat, conf, drivers, liveness
 from persistconn.django_versions import dialect
@@ -11,6 +14,9 @@ from persistconn.pools import Pools
 pools = Pools()
 compat.after_fork_in_child(pools.begin)
 
+#: Settings of a database that say nothing of the session that is opened by them; TEST_* neither.
+NOT_OF_THE_SESSION = ("ATOMIC_REQUESTS", "CONN_HEALTH_CHECKS", "CONN_MAX_AGE", conf.PER_DATABASE)
+
 
 class Database(object):
     """A database, by the settings that a wrapper has for it.
@@ -18,45 +24,42 @@ class Database(object):
     If it ``is_kept``, its idle connections are in ``pool``; else Django does as it always did.
     """
 
-    __slots__ = ("values", "driver", "pool", "is_kept", "pid", "project", "settings")
+    __slots__ = "values driver pool is_kept _pid _project _settings _wrapper __weakref__".split()
 
     def __init__(self, wrapper):
-        self.pid = os.getpid()
-        self.project = conf.Project()
-        self.settings = _copied(wrapper.settings_dict)
+        self._pid = os.getpid()
+        self._project = conf.Project()
+        self._wrapper = weakref.ref(wrapper)
+        self._settings = _copied(wrapper.settings_dict)
         self.values = conf.of(wrapper.settings_dict)
         self.driver = drivers.of_module(dialect.database_module(wrapper))
-        self.pool = pools.find_or_add(dialect.identity(wrapper), wrapper.alias)
         self.is_kept = self._may_be_kept(wrapper)
-        if not self.is_kept:
-            self.pool.drain()
+        self.pool = pools.use(_key(wrapper), wrapper.alias, self) if self.is_kept else None
 
     def _may_be_kept(self, wrapper):
         if self.values.max_age == 0 or wrapper.settings_dict["OPTIONS"].get("pool"):
             return False
         return wrapper.alias != dialect.maintenance and self.driver is not None
 
+    def is_for(self, wrapper):
+        """Whether the wrapper's settings, and the project's, are those that this was made by."""
+        return (
+            self._settings == wrapper.settings_dict
+            and self._pid == os.getpid()
+            and self._project.is_current()
+        )
+
+    def is_current(self):
+        wrapper = self._wrapper()
+        return wrapper is not None and self.is_for(wrapper)
+
     def fault_of_idle(self, entry):
-        """Why an idle connection is not to be handed out, or None if it is."""
-        now, values = compat.monotonic(), self.values
-        if entry.outlived(values.max_age, now):
-            return "age"
-        if values.max_idle is not None and now - entry.used_at >= values.max_idle:
-            return "idle"
-        return liveness.find_fault(entry, now, values, entry.driver.status(entry.raw))
-
-
-def of(wrapper):
-    """Return the Database of a wrapper as its settings, and the project's, are now."""
-    database = getattr(wrapper, "_persistconn_database", None)
-    if (
-        database is None
-        or database.settings != wrapper.settings_dict
-        or database.pid != os.getpid()
-        or not database.project.is_current()
-    ):
-        database = wrapper._persistconn_database = Database(wrapper)
-    return database
+        """Return why an idle connection is not to be handed out, or None if it may be."""
+        now = compat.monotonic()
+        entry.values = self.values
+        return entry.expired(now) or liveness.find_fault(
+            entry, now, self.values, entry.driver.status(entry.raw)
+        )
 
 
 def _copied(settings):
@@ -65,3 +68,65 @@ def _copied(settings):
         (name, dict(value) if isinstance(value, dict) else value)
         for name, value in settings.items()
     )
+
+
+def _key(wrapper):
+    """Return a key that two wrappers share only if either may have a session of the other.
+
+    Passwords and tokens are in it only as a digest, which nobody outside this process can check.
+    """
+    settings, project, others = wrapper.settings_dict, conf.holder(), []
+    given = [
+        (name, value)
+        for name, value in settings.items()
+        if name not in NOT_OF_THE_SESSION and not name.startswith("TEST")
+    ]
+    spelt = _spell(dict(given), others)
+    if type(settings) is not dict:
+        others.append(settings)  # it may compute what it is asked for
+    digest = hmac.new(_secret, spelt.encode("utf-8", "backslashreplace"), hashlib.sha256)
+    return (
+        wrapper.alias,
+        wrapper.__class__,
+        project.TIME_ZONE,
+        getattr(project, "USE_TZ", False),
+        digest.hexdigest(),
+        tuple(_Same(other) for other in others),
+    )
+
+
+_secret = os.urandom(32)
+
+_PLAIN = (type(None), bool, int, float, type(b""), type(b"".decode()), type(2**64))
+
+
+def _spell(value, others):
+    """Spell out a setting made of Python's own types. What else there is in it is put in others."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return "%s %r" % (kind.__name__, value)
+    if kind is dict:
+        items = sorted((_spell(key, others), value[key]) for key in value)
+        return "{%s}" % ", ".join("%s: %s" % (key, _spell(item, others)) for key, item in items)
+    if kind in (list, tuple):
+        return "%s(%s)" % (kind.__name__, ", ".join(_spell(item, others) for item in value))
+    others.append(value)
+    return "other %d" % len(others)
+
+
+class _Same(object):
+    """Equal only where it is about the same object, whatever that says of its own equality."""
+
+    __slots__ = ("_object",)
+
+    def __init__(self, about):
+        self._object = about
+
+    def __eq__(self, other):
+        return isinstance(other, _Same) and self._object is other._object
+
+    def __ne__(self, other):
+        return not self == other
+
+    def __hash__(self):
+        return id(self._object)

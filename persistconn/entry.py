@@ -11,62 +11,83 @@ from persistconn import compat
 JITTER = 0.05
 
 
-#: The states of an entry. One that is gone is not on the pool's account any more.
-CONNECTING, IN_USE, IDLE, GONE = "connecting", "in use", "idle", "gone"
-
-
 class Entry(object):
-    """One physical connection, and one slot of its pool from before it is opened."""
+    """One physical connection, in one slot of its pool from before it is opened.
+
+    ``raw`` is None until then.
+    """
 
     __slots__ = (
-        "raw driver pool pid state generation opened_at jitter used_at poll is_blind"
-        " flags doom carried values read_only_by losses_survived __weakref__"
+        "raw driver pool slot pid is_idle generation opened_at jitter used_at poll is_blind"
+        " flags doom carried values read_only_by losses_survived probe __weakref__"
     ).split()
 
-    def __init__(self, pool, generation):
+    def __init__(self, pool, slot, generation):
         self.raw = None
         self.pool = pool
+        self.slot = slot
         self.pid = os.getpid()
-        self.state = CONNECTING
+        self.is_idle = False
         self.generation = generation
         self.values = None  # the settings of its database at its last checkout or checkin
-        self.doom = None  # the reason why it is not to be kept
+        self.doom = None  # the reason to discard it at its checkin
+        slot.watch(self)
 
-    def opened(self, raw, driver, read_only_by=()):
+    def opened(self, raw, driver, read_only_by=(), probe="SELECT 1"):
         self.raw = raw
         self.driver = driver
         self.opened_at = self.used_at = compat.monotonic()
-        # When it last answered. It must do so again once another is lost, by whatever that was.
+        # The pool's count of losses when this connection last answered. After a loss it must answer
+        # again.
         self.losses_survived = self.pool.losses
         self.jitter = 1 - JITTER * random.random()
         fd = driver.fileno(raw)
         self.poll = list if fd is None else compat.poller(fd)
-        self.is_blind = fd is None  # its socket cannot be looked at, so it is always asked
+        self.is_blind = fd is None  # its socket cannot be polled, so it is always asked
         self.flags = driver.flags(raw)
-        self.read_only_by = read_only_by  # the server's parameters that make it useless if on
-        self.carried = {}  # what Django noted on the wrapper when it opened the connection
-        self.pool.count_opened(self)
+        self.read_only_by = read_only_by  # parameters whose value "on" makes the session useless
+        self.probe = probe  # the statement that asks the server whether it is there
+        self.carried = {}  # attributes that Django set on the wrapper when it opened the connection
+        self.slot.filled(self)
 
     def distrust(self):
-        """Have it answer SELECT 1 before its next use."""
+        """Have it answer a ping before its next use."""
         self.losses_survived = None
 
     def is_read_only(self):
         """Whether it is of no use to settings that ask for a session that can write."""
         return any(self.driver.parameter(self.raw, name) == "on" for name in self.read_only_by)
 
-    def outlived(self, max_age, now):
+    def expired(self, now):
+        """Return why an idle connection must be closed, "age" or "idle", or None."""
+        if self.outlived(now):
+            return "age"
+        max_idle = self.values.max_idle
+        return "idle" if max_idle is not None and now - self.used_at >= max_idle else None
+
+    def outlived(self, now):
+        """Whether it is older than MAX_AGE."""
+        max_age = self.values.max_age
         return max_age is not None and now - self.opened_at >= max_age * self.jitter
 
     def is_inherited(self):
         """Whether it belongs to the process that this one was forked from."""
         return self.pid != os.getpid()
 
+    def close(self):
+        """Close the connection, or leave it to the process that it belongs to."""
+        if self.raw is None:
+            return
+        if self.is_inherited():
+            self.driver.abandon(self.raw)
+        else:
+            self.driver.close(self.raw)
+
 
 class StandIn(object):
     """Takes the place of a raw connection, which stays open, while its wrapper closes.
 
-    Its ``close()`` does nothing. What else a backend's own close() asks goes to the connection.
+    Its ``close()`` does nothing. A backend's own close() reaches all else of the connection.
     """
 
     def __init__(self, raw):

@@ -2,52 +2,62 @@
 
 A wrapper, Django's object behind ``connections[alias]``, is closed when a request begins. Its first
 use is the checkout: it takes an idle connection of its database that is alive, or lets Django
-open one. Before each later use outside a transaction the connection is looked at, and replaced if
-it died. At the end of the work, what is still open is rolled back, the wrapper closes, and its
-connection goes back to the pool: the checkin.
+open one. Before a later use outside a transaction a dead connection is replaced, as long as only
+the ORM has used it. At the end of the work, what is still open is rolled back, the wrapper closes,
+and its connection goes back to the pool: the checkin.
 
-An Entry (entry.py) is a connection with what is known of it. A wrapper without one is not ours, and
-Django does with it as it always did: SQLite, Django's own pool, MAX_AGE 0.
+A Lease (lease.py) is what a wrapper has with us, an Entry (entry.py) a connection with what is
+known of it. A wrapper that is open without an entry is not ours, and Django does with it as it
+always did: SQLite, Django's own pool, MAX_AGE 0.
 """
 
 from __future__ import absolute_import
 
 import os
 import sys
-from functools import partial
 
-from persistconn import compat, databases, drivers, liveness, transactions
+from persistconn import compat, drivers, lease, liveness, transactions
 from persistconn.databases import pools
 from persistconn.django_versions import dialect
-from persistconn.entry import CONNECTING, StandIn
-from persistconn.fork import PerProcess
+from persistconn.entry import StandIn
 from persistconn.opening import Opening
 from persistconn.pool import Exhausted
-from persistconn.pools import Housekeeper
 from persistconn.work import Work, Works
 
-housekeepers = PerProcess(partial(Housekeeper, pools))
+# First use.
 
 
 def checkout(wrapper):
-    """Give a closed wrapper a kept connection. Return False if Django is to open one.
+    """Give a closed wrapper a kept connection, or nothing if Django is to open one.
 
-    Raises PoolTimeout if MAX_CONNS are in use for TIMEOUT seconds.
+    Raises PoolTimeout if MAX_CONNS are in use for TIMEOUT seconds, and what Django raises where a
+    loop runs.
     """
-    database = databases.of(wrapper)
+    if compat.running_loop() is not None:
+        dialect.refuse_event_loop()
+    # Tests that may not use a database have another connect(), which raises.
+    if "connect" in wrapper.__dict__:
+        return
+    held = lease.of(wrapper)
+    database = held.database_now(wrapper)
     if not database.is_kept:
-        return False
+        return
     values = database.values
     try:
         entry = database.pool.acquire(database.fault_of_idle, values.max_conns, values.timeout)
     except Exhausted as error:
         raise _pool_timeout(wrapper, database, *error.args)
-    entry.values, wrapper._persistconn = values, entry
-    _works.mine.add(wrapper)
-    if entry.state == CONNECTING:
-        return False
-    dialect.adopt(wrapper, entry)
-    return True
+    entry.values = values
+    held.put(entry)
+    _join_work(wrapper)
+    if entry.raw is not None:
+        dialect.adopt(wrapper, entry)
+
+
+def _join_work(wrapper):
+    work = _works.of(wrapper)
+    if work is not None:
+        work.add(wrapper)
 
 
 def _pool_timeout(wrapper, database, waited):
@@ -62,17 +72,27 @@ def _pool_timeout(wrapper, database, waited):
     )
 
 
+def connect(wrapper, django_opens):
+    """Connect a wrapper, by a kept connection or a new one."""
+    held = lease.of(wrapper)
+    if not held.is_opening:
+        checkout(wrapper)
+    if held.entry is None or held.is_opening:
+        open_new(wrapper, django_opens)
+
+
 def open_new(wrapper, django_opens):
     """Let Django open a connection for a closed wrapper. Return what ``django_opens()`` does.
 
     A server that cannot be reached, or lets nobody in yet, is tried for CONNECT_DEADLINE seconds.
     """
-    slot = _slot_of(wrapper)
+    held = lease.of(wrapper)
+    slot, before = held.entry, dict(wrapper.__dict__)
     try:
         if slot is None:
             result = django_opens()
         else:
-            attempt = Opening(wrapper, databases.of(wrapper), django_opens)
+            attempt = Opening(wrapper, held.database, django_opens)
             result = slot.pool.gate.pass_through(attempt, attempt.is_passing, attempt.seconds)
     except BaseException:
         entry = take_over(wrapper)
@@ -82,57 +102,112 @@ def open_new(wrapper, django_opens):
         raise
     entry = take_over(wrapper)
     if entry is not None:
+        entry.carried = dialect.carried(wrapper, before, entry.pool.noted)
         dialect.settle(wrapper, entry)
+    held.is_own = False  # receivers and backends do to each connection what they did to this one
     return result
 
 
 def take_over(wrapper):
     """Take an open connection into account, whoever opened it. Return its entry if it is ours."""
-    entry = _entry_of(wrapper)
-    if entry is not None:
+    held, raw = lease.of(wrapper), getattr(wrapper, "connection", None)
+    entry = held.entry
+    if entry is not None and entry.raw is not None and entry.raw is raw:
         return entry
-    slot, raw = _slot_of(wrapper), getattr(wrapper, "connection", None)
-    wrapper._persistconn = None
+    slot = held.take()
+    if slot is not None and slot.raw is not None:
+        slot = None  # its connection was replaced by hand, and is left to its last user
+    entry = None
     if raw is not None:
-        entry = wrapper._persistconn = _account_for(wrapper, raw, slot)
-        _works.mine.add(wrapper)
-    if slot is not None and entry is not slot:
+        _join_work(wrapper)
+        entry = _account_for(wrapper, held, raw, slot)
+    if entry is not None:
+        held.put(entry)
+    elif slot is not None:
         slot.pool.forget(slot, "error")
     return entry
 
 
-def _account_for(wrapper, raw, slot):
-    driver, database = drivers.of(raw), databases.of(wrapper)
+def _account_for(wrapper, held, raw, slot):
+    driver, database = drivers.of(raw), held.database_now(wrapper)
     if driver is None or driver.is_closed(raw) or not database.is_kept:
         return None
     if dialect.is_under_way(wrapper):
-        return None  # What its next transactions are to be like does not show now.
+        return None  # The session's defaults cannot be read during a transaction.
     options = wrapper.settings_dict["OPTIONS"]
     driver.keep_alive(raw, options)
     entry = slot or database.pool.add()
-    entry.opened(raw, driver, driver.read_only_by(options))
     entry.values = database.values
-    entry.carried = dialect.carried(wrapper)
+    entry.opened(raw, driver, driver.read_only_by(options), dialect.probe(wrapper))
+    entry.carried = dialect.carried(wrapper, wrapper.__dict__, entry.pool.noted)
     return entry
 
 
-def look_at(wrapper):
-    """Look whether an open wrapper's connection can be used. Close the wrapper if it cannot."""
-    entry = getattr(wrapper, "_persistconn", None)
-    if entry is None or entry.raw is not wrapper.connection:
-        # connect() sets autocommit, and a question would leave its session in a transaction.
-        if not is_connecting(wrapper) and databases.of(wrapper).is_kept:
-            take_over(wrapper)
+# Later uses.
+
+
+def before_use(wrapper):
+    """Close an open wrapper whose connection cannot be used, if nothing is lost by that."""
+    raw = wrapper.connection
+    if raw is None:
+        return
+    held = lease.of(wrapper)
+    entry = held.entry
+    if entry is None or entry.raw is not raw:
+        _meet(wrapper, held)
     elif entry.pid != os.getpid():
-        _leave_to_the_parent(wrapper, entry)
+        _leave_to_the_parent(wrapper, held)
     else:
-        status = entry.driver.status(entry.raw)
+        status = entry.driver.status(raw)
         if dialect.may_reconnect(wrapper, status):
-            now, values = compat.monotonic(), entry.values
-            fault = entry.doom or liveness.find_fault(entry, now, values, status)
-            if fault is not None:
-                entry.doom = fault
-                _give_back(wrapper, entry)
+            entry.doom = entry.doom or _fault_in_use(held, entry, status)
+            if entry.doom is not None:
+                _give_back(wrapper, held)
+
+
+
+def _meet(wrapper, held):
+    """Take over a connection that was opened while we were not asked."""
+    # connect() sets autocommit while the entry is still empty.
+    if not held.is_opening and held.database_now(wrapper).is_kept:
+        if take_over(wrapper) is not None:
+            held.is_own = True  # nobody saw what was done with it before
+
+
+def _fault_in_use(held, entry, status):
+    reconnect = entry.values.reconnect
+    if reconnect == "always" or (reconnect == "orm" and not held.is_own):
+        return liveness.find_fault(entry, compat.monotonic(), entry.values, status)
+    # Its user learns of the loss by the error of the next statement. After that the driver knows.
+    is_known = reconnect == "orm" and entry.driver.is_closed(entry.raw)
+    return "dead" if is_known else None
+
+
+def cursor_made(wrapper, cursor):
+    """Note a cursor that the unit of work has made."""
+    held = lease.of(wrapper)
+    if not held.is_own and (not _works.mine.in_orm or dialect.is_in_manual_mode(wrapper)):
+        held.is_own = True
+    held.track(cursor)
+
+
+def raw_wanted(wrapper):
+    """Somebody has asked for an open connection, and may do with it whatever he likes."""
+    before_use(wrapper)
+    lease.of(wrapper).is_own = True
+
+
+def in_orm(function, *args, **kwargs):
+    """Call a function of the ORM, whose cursors put nothing into the session."""
+    work = _works.mine
+    work.in_orm += 1
+    try:
+        return function(*args, **kwargs)
+    finally:
+        work.in_orm -= 1
+
+
+# The end.
 
 
 def request_started():
@@ -162,8 +237,6 @@ def _end_all(work, outer):
     """
     errors = []
     for wrapper in work.take_wrappers(take_over):
-        if wrapper is None:
-            continue
         try:
             leaving = outer is not None and id(wrapper) not in outer
             if not checkin(wrapper, leaving):
@@ -181,109 +254,109 @@ def checkin(wrapper, leaving=False):
 
     A wrapper in an atomic block is left to it, unless it is ``leaving`` all.
     """
-    entry = _entry_of(wrapper)
-    if entry is None and getattr(wrapper, "connection", None) is not None:
+    held, raw = lease.of(wrapper), getattr(wrapper, "connection", None)
+    entry = held.entry
+    if raw is not None and (entry is None or entry.raw is not raw):
         return False
-    database = databases.of(wrapper)
-    if entry is not None and entry.pid != database.pid:
-        _leave_to_the_parent(wrapper, entry)
+    if entry is not None and entry.pid != os.getpid():
+        _leave_to_the_parent(wrapper, held)
         return True
     if dialect.is_in_a_block(wrapper):
         if not leaving:
             return False
         dialect.leave_blocks(wrapper)
+    database = held.database_now(wrapper)
     if not database.is_kept:
         return False
-    if entry is None:
+    if raw is None:
         dialect.end_blocks(wrapper)
     else:
-        _end(wrapper, entry, database)
+        _end(wrapper, held, entry, database)
     return True
 
 
-def _end(wrapper, entry, database):
+def _end(wrapper, held, entry, database):
     entry.values = database.values
     reason, entry.doom = entry.doom, "error"
     try:
-        reason = reason or transactions.finish(wrapper, entry)
+        reason = reason or transactions.finish(wrapper, entry, held.open_cursors())
         entry.used_at = compat.monotonic()
         if entry.is_blind or getattr(wrapper, "errors_occurred", False):
             entry.distrust()
-        if entry.outlived(entry.values.max_age, entry.used_at):
+        if entry.outlived(entry.used_at):
             reason = reason or "age"
         # A test runner's settings, or an overridden time zone, may be others than at the checkout.
         if entry.pool is not database.pool:
             reason = reason or "closed by caller"
         entry.doom = reason
     finally:
-        _give_back(wrapper, entry)
+        _give_back(wrapper, held)
 
 
-def _give_back(wrapper, entry):
+def _give_back(wrapper, held):
+    entry = held.take()
+    if entry is None:
+        return  # another thread has ended the wrapper at the same moment
     try:
         if dialect.has_own_close(wrapper):
             wrapper.connection = StandIn(entry.raw)
             wrapper.close()
     finally:
-        wrapper.connection = wrapper._persistconn = None
-        values = entry.values
-        entry.pool.release(entry, values.max_kept, values.max_idle)
-        if values.max_idle is not None:
-            housekeepers.get().wanted()
+        wrapper.connection = None
+        if entry.doom == "busy":
+            _leave_to_its_user(entry)
+        else:
+            entry.pool.release(entry, entry.values.max_kept)
+
+
+def _leave_to_its_user(entry):
+    # Closing would wait for the thread that is inside it, or leave that one waiting for ever.
+    entry.driver.shut_down(entry.raw)
+    entry.pool.let_go(entry, "busy")
 
 
 def close(wrapper, django_closes):
     """Somebody closes a wrapper, and means it."""
-    entry = _entry_of(wrapper)
-    if entry is None:
+    held = lease.of(wrapper)
+    entry, raw = held.entry, wrapper.connection
+    if entry is None or entry.raw is None or entry.raw is not raw:
         return django_closes(wrapper)
     if entry.is_inherited():
         entry.driver.abandon(entry.raw)
         return django_closes(wrapper)
     # Django closes, too, what was lost in an atomic().
-    reason = "dead" if entry.driver.is_closed(entry.raw) else "closed by caller"
+    reason = "dead" if entry.driver.is_closed(raw) else "closed by caller"
     try:
         return django_closes(wrapper)
     finally:
-        # Not sooner: a slot is not free before its connection is closed.
-        wrapper._persistconn = None
-        entry.pool.forget(entry, reason)
+        # A slot is not free before its connection is closed, and Django may have refused to.
+        if entry.driver.is_closed(raw) and held.take() is not None:
+            entry.pool.forget(entry, reason)
 
 
-def _leave_to_the_parent(wrapper, entry):
-    # The pool is the parent's too, and its lock may be held for ever.
-    entry.pool = databases.of(wrapper).pool
+def _leave_to_the_parent(wrapper, held):
+    entry = held.entry
+    # The pool is the parent's too.
+    entry.pool = held.database_now(wrapper).pool or entry.pool
     entry.doom = "fork"
     dialect.leave_blocks(wrapper)
-    _give_back(wrapper, entry)
-
-
-def _entry_of(wrapper):
-    entry = getattr(wrapper, "_persistconn", None)
-    if entry is None or entry.state == CONNECTING or entry.raw is not wrapper.connection:
-        return None
-    return entry
-
-
-def is_connecting(wrapper):
-    return _slot_of(wrapper) is not None
-
-
-def _slot_of(wrapper):
-    """The slot in which Django is opening a connection for the wrapper, or None."""
-    entry = getattr(wrapper, "_persistconn", None)
-    return entry if entry is not None and entry.state == CONNECTING else None
+    _give_back(wrapper, held)
 
 
 def _abandon(wrappers, ident):
-    """Close the connections that an ended thread has not given back."""
+    """Close the connections that an ended thread has not given back, unless they are still used."""
     for wrapper in wrappers:
-        entry = getattr(wrapper, "_persistconn", None)
-        if entry is None or not dialect.belongs_to(wrapper, ident):
+        held = lease.of(wrapper) if wrapper is not None else None
+        if held is None or held.entry is None or not dialect.belongs_to(wrapper, ident):
             continue
-        wrapper.connection = wrapper._persistconn = None
+        cursors = held.open_cursors()
+        entry = held.take()
+        wrapper.connection = None
         if entry.is_inherited():
             entry.driver.abandon(entry.raw)
+        elif cursors or entry.driver.status(entry.raw) == drivers.ACTIVE:
+            # Stock Django lets it live as long as whoever fetches from it.
+            entry.pool.let_go(entry, "lost")
         else:
             entry.pool.discard(entry, "lost")
 

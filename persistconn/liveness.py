@@ -16,7 +16,11 @@ def find_fault(entry, now, values, status):
     idle_for, entry.used_at = now - entry.used_at, now
     if status == drivers.UNKNOWN:
         return "dead"
-    events, losses = entry.poll(), entry.pool.losses
+    try:
+        events = entry.poll()
+    except RuntimeError:
+        events = ()  # another thread, which shares the wrapper, polls at this moment
+    losses = entry.pool.losses
     if events and _peer_is_gone(events):
         return "dead"
     check_after = values.check_after

@@ -3,6 +3,7 @@
 from __future__ import absolute_import
 
 from functools import partial
+from sys import _getframe
 
 from django import VERSION
 from django.core.signals import request_finished, request_started
@@ -17,13 +18,14 @@ from persistconn.patching import HotWrap, Import, Listener, OptionalWrap, Receiv
 def ensuring_connection(original, switch):
     # With a connection, Django's own only looks for an event loop, by an exception if there is none.
     is_djangos = are_djangos(original)
+    callers = dialect.callers_of_ensure_connection()
 
     def ensure_connection(wrapper):
         if switch.is_on:
-            if wrapper.connection is not None:
-                lifecycle.look_at(wrapper)
             if wrapper.connection is None and not wrapper.in_atomic_block:
                 lifecycle.checkout(wrapper)
+            if _getframe(1).f_code not in callers and wrapper.connection is not None:
+                lifecycle.raw_wanted(wrapper)
             if is_djangos and wrapper.connection is not None and running_loop() is None:
                 return None
         return original(wrapper)
@@ -32,30 +34,54 @@ def ensuring_connection(original, switch):
 
 
 def on_connect(wrapped, wrapper, args, kwargs):
-    if lifecycle.is_connecting(wrapper) or not lifecycle.checkout(wrapper):
-        lifecycle.open_new(wrapper, wrapped)
+    lifecycle.connect(wrapper, wrapped)
 
 
 def using(original, switch):
     def use(wrapper, *args, **kwargs):
-        if switch.is_on and wrapper.connection is not None:
-            lifecycle.look_at(wrapper)
+        if switch.is_on:
+            lifecycle.before_use(wrapper)
         return original(wrapper, *args, **kwargs)
 
     return use
 
 
 def making_cursor(original, switch):
+    def _cursor(wrapper, *args, **kwargs):
+        if not switch.is_on:
+            return original(wrapper, *args, **kwargs)
+        lifecycle.before_use(wrapper)
+        cursor = original(wrapper, *args, **kwargs)
+        lifecycle.cursor_made(wrapper, cursor)
+        return cursor
+
+    return _cursor
+
+
+def making_cursor_and_connecting(original, switch):
     def cursor(wrapper):
         if not switch.is_on:
             return original(wrapper)
+        lifecycle.before_use(wrapper)
+        if wrapper.connection is None:
+            lifecycle.checkout(wrapper)
         if wrapper.connection is not None:
-            lifecycle.look_at(wrapper)
-        if wrapper.connection is not None or lifecycle.checkout(wrapper):
-            return original(wrapper)
-        return lifecycle.open_new(wrapper, partial(original, wrapper))
+            made = original(wrapper)
+        else:
+            made = lifecycle.open_new(wrapper, partial(original, wrapper))
+        lifecycle.cursor_made(wrapper, made)
+        return made
 
     return cursor
+
+
+def executing(original, switch):
+    def execute(owner, *args, **kwargs):
+        if not switch.is_on:
+            return original(owner, *args, **kwargs)
+        return lifecycle.in_orm(original, owner, *args, **kwargs)
+
+    return execute
 
 
 def on_close_if_unusable_or_obsolete(wrapped, wrapper, args, kwargs):
@@ -116,10 +142,9 @@ def on_dropping_a_database(wrapped, creation, args, kwargs):
 ALL = ((1, 2), (99,))
 CURSOR_CONNECTS = ((1, 2), (1, 6))
 CONNECT_APART = ((1, 6), (99,))
-ENSURED_FOR_STATEMENTS = ((1, 6), (1, 8))
-ENSURED_FOR_CURSORS = ((1, 8), (99,))
 
 WRAPPER = "BaseDatabaseWrapper."
+COMPILERS = "django.db.models.sql.compiler"
 
 # (the Djangos it is for: since, before), what is put in place of what, why.
 TABLE = [
@@ -128,31 +153,30 @@ TABLE = [
         HotWrap(
             dialect.backends,
             WRAPPER + "cursor",
-            making_cursor,
+            making_cursor_and_connecting,
             "checkout and liveness: the one place that all backends open and use connections through",
         ),
     ),
     (
-        ENSURED_FOR_CURSORS,
+        CONNECT_APART,
         HotWrap(
             dialect.backends,
             WRAPPER + "ensure_connection",
             ensuring_connection,
-            "checkout and liveness: before a cursor of any kind, and before a transaction begins,"
-            " when it would be too late to ask",
+            "checkout: before a cursor of any kind, and before a transaction begins",
         ),
     ),
     (
-        ENSURED_FOR_STATEMENTS,
+        CONNECT_APART,
         HotWrap(
             dialect.backends,
             WRAPPER + "_cursor",
-            using,
-            "liveness: cursors of all kinds are made here; ensure_connection() is for statements, too",
+            making_cursor,
+            "liveness: cursors of all kinds are made here; those still open are closed at the checkin",
         ),
     ),
     (
-        ENSURED_FOR_STATEMENTS,
+        CONNECT_APART,
         HotWrap(
             dialect.backends,
             WRAPPER + "set_autocommit",
@@ -252,6 +276,24 @@ TABLE += [
             "the same; TestCase does not replace this one of the module's functions",
         ),
     ),
+]
+TABLE += [
+    (
+        ALL,
+        HotWrap(
+            module,
+            attribute,
+            executing,
+            "the ORM's own cursors leave nothing in the session, so that it may be replaced later",
+        ),
+    )
+    for module, attribute in (
+        (COMPILERS, "SQLCompiler.execute_sql"),
+        (COMPILERS, "SQLInsertCompiler.execute_sql"),
+        (dialect.backends, WRAPPER + "_savepoint"),
+        (dialect.backends, WRAPPER + "_savepoint_rollback"),
+        (dialect.backends, WRAPPER + "_savepoint_commit"),
+    )
 ]
 TABLE += [
     (

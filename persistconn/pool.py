@@ -1,7 +1,16 @@
 """The connections to one database. Knows neither Django nor a driver.
 
 The words are SQLAlchemy's and HikariCP's: connections are acquired, released and discarded.
-Decisions are taken under the lock; connections are closed outside it.
+
+There is no lock. A signal handler, a destructor or an exception of another thread's making
+(Ctrl-C, a time limit) can come between any two steps, and a lock would then be held for ever, or
+be wanted by its own holder. Instead each step is one operation of a list, deque or dict, which
+CPython does not interrupt, with or without the GIL. Two rules keep the steps together:
+
+* A thread that changes something looks for waiters afterwards, and a waiter tries again after it
+  has queued. One of them sees the other.
+* An entry that is nowhere, because its thread was interrupted while it held it, dies; a weak
+  reference frees its slot.
 """
 
 from __future__ import absolute_import
@@ -10,17 +19,18 @@ import collections
 import logging
 import threading
 import weakref
+from functools import partial
 
 from persistconn import compat
-from persistconn.entry import GONE, IDLE, IN_USE, Entry
+from persistconn.entry import Entry
 from persistconn.gate import Gate
 
 logger = logging.getLogger("persistconn")
 
-#: The reasons to discard one that can be true of all others, too.
+#: The reasons to discard one connection that can be true of all others, too.
 LOSSES = frozenset(["dead", "check failed", "read only"])
 
-#: Seconds after which a waiting thread looks for connections whose owners are gone.
+#: Seconds after which a waiting thread looks again, in case a release was interrupted.
 SLICE = 0.5
 
 
@@ -28,225 +38,294 @@ class Exhausted(Exception):
     """No connection became free in time."""
 
 
+class Slot(object):
+    """The right to one open connection. It lasts as long as the connection, whoever holds that."""
+
+    __slots__ = ("pool", "driver", "is_taken", "is_counted", "reused", "_watched")
+
+    def __init__(self, pool):
+        self.pool = pool
+        self.is_taken = False  # whether it is within the bound
+        self.is_counted = False  # whether its end has been counted under a reason
+        self.reused = 0
+
+    def watch(self, entry_or_raw):
+        """Be freed when the last reference to an entry, or to its connection, is gone."""
+        self._watched = weakref.ref(entry_or_raw, partial(self.pool.on_lost, self))
+
+    def unwatch(self):
+        self._watched = None  # its callback refers to this slot
+
+    def filled(self, entry):
+        """Note that the connection of its entry is open now."""
+        self.driver = entry.driver
+        try:
+            # A cursor in another thread may outlive the entry, and the session with it.
+            self.watch(entry.raw)
+        except TypeError:
+            pass  # the driver's connections cannot be referenced weakly
+        self.pool.opened(self)
+
+    def raw(self):
+        watched = self._watched()
+        return getattr(watched, "raw", watched)
+
+
 class Waiter(object):
-    """A thread that waits for an entry, whose turn comes in the order of arrival."""
+    """A thread that waits for an entry. Waiters are served in the order of arrival."""
 
     def __init__(self, max_conns):
         self.max_conns = max_conns
-        self.entry = None
-        self.event = threading.Event()
+        self._outcome = {}
+        self._bell = threading.Lock()
+        self._bell.acquire()
 
     def give(self, entry):
-        self.entry = entry
-        self.event.set()
+        """Hand over an entry. Return False if the waiter has gone."""
+        given = self._outcome.setdefault("entry", entry) is entry
+        if given:
+            self._bell.release()
+        return given
+
+    def wait(self, seconds):
+        """Return the entry once there is one, or None after so many seconds."""
+        compat.acquire(self._bell, seconds)
+        return self._outcome.get("entry")
+
+    def go(self):
+        """Take no entry from now on. Return the one that has come, or None."""
+        return self._outcome.setdefault("entry", None)
 
 
 class Pool(object):
-    """The connections to one database. The last one released is acquired first, so that those
-    which a quiet time does not need grow old.
-
-    The entries that it knows are its slots. It knows them weakly: one that everybody has lost, by
-    an error at whatever point, is not held against the bound.
+    """The connections to one database. The last one released is acquired first, so that the
+    connections that a quiet time does not need grow old.
     """
 
-    def __init__(self, key=None, keeping=True):
+    is_retired = False  # no wrapper uses it any more, and the registry has forgotten it
+
+    def __init__(self, key=None, alias=None, keeping=True, on_idle=lambda: None):
         self.key = key
-        self.aliases = set()
+        self.alias = alias
         self.gate = Gate()
         self.losses = 0
-        self._lock = threading.Lock()
+        self.users = set()  # weak references to the databases that lead here
+        self.noted = set()  # names of the attributes that opening sets on wrappers
         self._keeping = keeping
+        self._on_idle = on_idle
         self._generation = 0
         self._idle = []
-        self._max_idle = None
         self._waiters = collections.deque()
-        self._known = set()
-        self._lost = collections.deque()
+        self._slots = []
         self._opened = self._reused = 0
         self._wait_seconds = 0.0
         self._discarded = collections.defaultdict(int)
 
     def __repr__(self):
-        stats = self.stats()
-        numbers = "%(in_use)d in use, %(idle)d idle, %(waiting)d waiting" % stats
-        return "<Pool of %s: %s>" % (", ".join(sorted(list(self.aliases))), numbers)
+        numbers = "%(in_use)d in use, %(idle)d idle, %(waiting)d waiting" % self.stats()
+        return "<Pool of %s: %s>" % (self.alias, numbers)
 
     def acquire(self, find_fault, max_conns=None, timeout=0):
         """Return an idle entry in which ``find_fault(entry)`` finds none, or a new one to open.
 
-        Those with a fault, the reason it returns, are discarded. A new one has no raw connection
-        yet and is CONNECTING: ``opened()`` or ``forget()`` it. With ``max_conns`` entries in use it
-        waits up to ``timeout`` seconds, and raises Exhausted.
+        An entry with a fault, which is the reason that it returns, is discarded. A new entry has no
+        raw connection: call its ``opened()``, or ``forget()`` it. With ``max_conns`` entries in use
+        it waits up to ``timeout`` seconds, and raises Exhausted.
         """
-        # Not by ``with``, which is twice as dear where it matters, here and in release().
-        self._lock.acquire()
-        try:
-            # Whoever waits has been served before: nothing is free while somebody does.
-            if self._lost:
-                self._look_for_lost()
-            entry = self._free_one(max_conns)
-        finally:
-            self._lock.release()
+        entry = None if self._waiters else self._take(max_conns)
         if entry is None:
             entry = self._wait(max_conns, timeout)
         while entry.raw is not None:
-            fault = find_fault(entry)
+            try:
+                fault = find_fault(entry)
+            except BaseException:
+                self.discard(entry, "error")
+                raise
             if fault is None:
+                entry.slot.reused += 1
                 break
             entry = self._exchange(entry, fault)
         return entry
 
-    def _free_one(self, max_conns):
-        if self._idle:
+    def _take(self, max_conns):
+        try:
             entry = self._idle.pop()
-            entry.state = IN_USE
-            self._reused += 1
-        elif max_conns is None or len(self._known) < max_conns:
-            entry = self._new_slot()
-        else:
-            entry = None
+        except IndexError:
+            return self._new_entry(max_conns)
+        entry.is_idle = False
         return entry
 
-    def _new_slot(self):
-        entry = Entry(self, self._generation)
-        self._known.add(weakref.ref(entry, self._lost.append))
+    def _new_entry(self, max_conns=None):
+        slot = Slot(self)
+        entry = Entry(self, slot, self._generation)
+        self._slots.append(slot)
+        # Of two threads that come at once, the slot that was appended first has the place.
+        if max_conns is not None and self._slots.index(slot) >= max_conns:
+            self._slots.remove(slot)
+            return None
+        slot.is_taken = True
         return entry
 
     def _exchange(self, entry, fault):
-        """Discard a faulty entry for another idle one, or for its own slot with nothing in it."""
-        self._close(entry)
-        with self._lock:
-            self._reused -= 1
-            self._count_discarded(entry, fault)
-            # Whoever has waited for one answer in vain is not made to wait for the next.
-            other = self._new_slot() if fault == "check failed" else self._free_one(None)
-            self._serve_waiters()
+        """Discard an entry for another idle one, or for a new one in its slot."""
+        entry.close()
+        self._count(fault)
+        try:
+            # After one failed ping a new connection is opened, instead of a ping of another.
+            other = None if fault == "check failed" else self._idle.pop()
+        except IndexError:
+            other = None
+        if other is None:
+            return Entry(self, entry.slot, self._generation)
+        other.is_idle = False
+        self._free(entry.slot)
         return other
 
     def _wait(self, max_conns, timeout):
-        waiter, began = Waiter(max_conns), compat.monotonic()
-        with self._lock:
-            self._waiters.append(waiter)
-            self._serve_waiters()
+        waiter, began, waited = Waiter(max_conns), compat.monotonic(), 0
+        self._waiters.append(waiter)
         try:
-            waited = self._wait_for(waiter, began, timeout)
+            self._serve_waiters()
+            while waiter.wait(max(0, min(timeout - waited, SLICE))) is None and waited < timeout:
+                waited = compat.monotonic() - began
+                self._serve_waiters()
         except BaseException:
-            self._give_up(waiter)
-            if waiter.entry is not None:
-                self.release(waiter.entry, max_idle=self._max_idle)
+            self._stop_waiting(waiter, waited)
+            self._put_back(waiter.go())
             raise
-        self._give_up(waiter, waited)
-        if waiter.entry is None:
+        self._stop_waiting(waiter, waited)
+        entry = waiter.go()
+        if entry is None:
             raise Exhausted(waited)
-        return waiter.entry
+        return entry
 
-    def _wait_for(self, waiter, began, timeout):
-        waited = 0
-        while waiter.entry is None and waited < timeout:
-            waiter.event.wait(min(timeout - waited, SLICE))
-            with self._lock:
-                self._look_for_lost()
-            waited = compat.monotonic() - began
-        return waited
-
-    def _give_up(self, waiter, waited=0):
-        with self._lock:
-            self._wait_seconds += waited
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
+    def _stop_waiting(self, waiter, waited):
+        _remove(self._waiters, waiter)
+        self._wait_seconds += waited
 
     def _serve_waiters(self):
+        entry = None
         while self._waiters:
-            entry = self._free_one(self._waiters[0].max_conns)
-            if entry is None:
+            try:
+                waiter = self._waiters[0]
+            except IndexError:
                 break
-            self._waiters.popleft().give(entry)
+            entry = entry or self._take(waiter.max_conns)
+            if entry is None:
+                return
+            if _remove(self._waiters, waiter) and waiter.give(entry):
+                entry = None
+        self._put_back(entry)
+
+    def _put_back(self, entry):
+        if entry is None:
+            return
+        if entry.raw is None:
+            self.forget(entry, "error")
+        else:
+            self._make_idle(entry)
 
     def add(self):
-        """Return a slot for a connection that somebody has opened already, whatever the bound."""
-        with self._lock:
-            return self._new_slot()
+        """Return an entry for a connection that somebody has opened already, whatever the bound."""
+        return self._new_entry()
 
-    def count_opened(self, entry):
-        with self._lock:
-            entry.state = IN_USE
-            self._opened += 1
+    def opened(self, slot):
+        self._opened += 1
         logger.debug("%s: opened a connection", self)
 
-    def release(self, entry, max_kept=None, max_idle=None):
+    def release(self, entry, max_kept=None):
         """Take an entry back: keep it, or close it if it is doomed or not to be kept any more."""
-        self._lock.acquire()
-        try:
-            self._max_idle = max_idle
-            reason = entry.doom or self._why_not_keep(entry, max_kept)
-            if reason is None:
-                entry.state = IDLE
-                self._idle.append(entry)
-                if self._waiters:
-                    self._serve_waiters()
-                return
-        finally:
-            self._lock.release()
-        self.discard(entry, reason)
+        if entry.is_idle:
+            return  # given back twice; another thread may have it at any moment
+        reason = entry.doom or self._why_not_keep(entry, max_kept)
+        if reason is None:
+            self._make_idle(entry)
+            if max_kept is not None and len(self._idle) > max_kept:
+                self._close_surplus(max_kept)
+        else:
+            self.discard(entry, reason)
 
     def _why_not_keep(self, entry, max_kept):
-        if entry.state != IN_USE or entry.generation != self._generation or not self._keeping:
+        if entry.generation != self._generation or not self._keeping:
             return "closed by caller"
         if max_kept is not None and len(self._idle) >= max_kept and not self._waiters:
             return "surplus"
         return None
 
+    def _make_idle(self, entry):
+        entry.is_idle = True
+        self._idle.append(entry)
+        if self._waiters:
+            self._serve_waiters()
+        if entry.generation != self._generation:
+            self._close_idle("closed by caller", lambda entry: entry.generation < self._generation)
+        self._on_idle()
+
+    def _close_surplus(self, max_kept):
+        # Several threads released at the same moment.
+        for entry in list(self._idle)[: -max_kept or None]:
+            if len(self._idle) > max_kept and _remove(self._idle, entry):
+                self.discard(entry, "surplus")
+
     def discard(self, entry, reason):
         """Close an entry that is in use, and count it under its reason."""
-        # Closed first: a slot is not free before its connection is.
-        self._close(entry)
-        self.forget(entry, reason)
-
-    def _close(self, entry):
-        if entry.raw is None:
-            return
-        if entry.is_inherited():
-            entry.driver.abandon(entry.raw)
-        else:
-            entry.driver.close(entry.raw)
+        try:
+            # Closed first: a slot is not free before its connection is.
+            entry.close()
+        finally:
+            self.forget(entry, reason)
 
     def forget(self, entry, reason):
         """Free the slot of an entry that somebody else closes, or that was never opened."""
-        with self._lock:
-            self._count_discarded(entry, reason)
+        # One of the process that this one was forked from has no slot here.
+        if (self._free(entry.slot) or entry.is_inherited()) and entry.raw is not None:
+            self._count(reason)
+        if self._waiters:
             self._serve_waiters()
-        logger.debug("%s: discarded a connection: %s", self, reason)
 
-    def _count_discarded(self, entry, reason):
-        if entry.state != GONE:
-            self._known.discard(weakref.ref(entry))
-            if entry.raw is not None:
-                self._discarded[reason] += 1
-                if reason in LOSSES:
-                    self.losses += 1
-            entry.state = GONE
+    def let_go(self, entry, reason):
+        """Leave an entry's connection to the thread that may be inside it. The session and its slot
+        end when the last reference to the connection is gone.
+        """
+        entry.slot.is_counted = True
+        self._count(reason)
+
+    def on_lost(self, slot, reference=None):
+        # A destructor may run anywhere, so no waiter is served here.
+        if self._free(slot) and not slot.is_counted:
+            self._discarded["lost"] += 1
+
+    def _free(self, slot):
+        """Return False if the slot was free already."""
+        if not _remove(self._slots, slot):
+            return False
+        self._reused += slot.reused
+        slot.unwatch()
+        return True
+
+    def _count(self, reason):
+        self._discarded[reason] += 1
+        if reason in LOSSES:
+            self.losses += 1
+        logger.debug("%s: discarded a connection: %s", self, reason)
 
     def drain(self):
         """Close all idle connections now, and those in use when they are released."""
-        with self._lock:
-            self._generation += 1
-            idle, self._idle = self._idle, []
-        for entry in idle:
-            self.discard(entry, "closed by caller")
+        self._generation += 1
+        self._close_idle("closed by caller", lambda entry: True)
+
+    def _close_idle(self, reason, is_to_close):
+        for entry in list(self._idle):
+            if is_to_close(entry) and _remove(self._idle, entry):
+                entry.is_idle = False
+                self.discard(entry, reason)
 
     def expire(self):
-        """Close what has been idle for ``max_idle``. Return the seconds until the next, or None."""
+        """Close idle connections that are too old, or idle for too long. Return how many are left."""
         now = compat.monotonic()
-        with self._lock:
-            if self._max_idle is None:
-                return None
-            expired = [entry for entry in self._idle if now - entry.used_at >= self._max_idle]
-            self._idle = [entry for entry in self._idle if entry not in expired]
-            oldest = min([entry.used_at for entry in self._idle] or [None])
-            wait = None if oldest is None else oldest + self._max_idle - now
-        for entry in expired:
-            self.discard(entry, "idle")
-        return wait
+        for reason in ("age", "idle"):
+            self._close_idle(reason, lambda entry: entry.expired(now) == reason)
+        return len(self._idle)
 
     def keep(self, keeping):
         """Whether connections are kept from now on. If not, the idle ones are closed, and those in
@@ -254,9 +333,12 @@ class Pool(object):
         self._keeping = keeping
         if not keeping:
             self.drain()
-            for entry in [ref() for ref in list(self._known)]:
-                if entry is not None:
-                    self.forget(entry, "closed by caller")
+            for slot in list(self._slots):
+                if self._free(slot):
+                    self._count("closed by caller")
+
+    def is_empty(self):
+        return not self._slots and not self._waiters
 
     def inherit(self, parents):
         """Let go of the connections of the process that this one was forked from.
@@ -264,31 +346,35 @@ class Pool(object):
         Those in use are only detached: a thread that this process does not have may have had their
         locks. Whoever holds one here finds out what it is.
         """
-        self.aliases |= parents.aliases
-        parents._idle, idle = [], parents._idle
+        idle = list(parents._idle)
+        del parents._idle[:]
         for entry in idle:
             entry.driver.abandon(entry.raw)
             self._discarded["fork"] += 1
-        for entry in [ref() for ref in parents._known]:
-            if entry is not None and entry.state == IN_USE:
-                entry.driver.detach(entry.raw)
+        idle = [entry.slot for entry in idle]
+        for slot in list(parents._slots):
+            raw = slot.raw()
+            if raw is not None and slot not in idle:
+                slot.driver.detach(raw)
 
     def stats(self):
         """Return the counts of this pool as plain data."""
-        with self._lock:
-            self._look_for_lost()
-            return {
-                "opened": self._opened,
-                "reused": self._reused,
-                "idle": len(self._idle),
-                "in_use": len(self._known) - len(self._idle),
-                "waiting": len(self._waiters),
-                "wait_seconds": self._wait_seconds,
-                "discarded": dict(self._discarded),
-            }
+        idle, slots = len(self._idle), [slot for slot in list(self._slots) if slot.is_taken]
+        return {
+            "opened": self._opened,
+            "reused": self._reused + sum(slot.reused for slot in slots),
+            "idle": idle,
+            "in_use": max(0, len(slots) - idle),
+            "waiting": len(self._waiters),
+            "wait_seconds": self._wait_seconds,
+            "discarded": dict(self._discarded),
+        }
 
-    def _look_for_lost(self):
-        while self._lost:
-            self._known.discard(self._lost.popleft())
-            self._discarded["lost"] += 1
-        self._serve_waiters()
+
+def _remove(items, item):
+    """Take an item out of a list or deque. Return False if another thread was faster."""
+    try:
+        items.remove(item)
+    except ValueError:
+        return False
+    return True

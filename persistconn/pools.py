@@ -1,11 +1,18 @@
-"""The pools of this process by database, what a fork makes of them, and who closes idle ones."""
+"""The pools of this process by key, what a fork makes of them, and the thread that closes idle
+connections in time. No lock here either, for the reasons that pool.py gives.
+"""
 
 from __future__ import absolute_import
 
 import threading
+import weakref
 
+from persistconn import compat
 from persistconn.fork import PerProcess
 from persistconn.pool import Pool
+
+#: Seconds between two looks of the housekeeper: an idle connection outlives its time by so much.
+INTERVAL = 1
 
 
 class Pools(object):
@@ -13,26 +20,42 @@ class Pools(object):
 
     def __init__(self):
         self._keeping = False
-        self._process = PerProcess(_OfProcess, self._leave_the_parent_its_own)
+        self._process = PerProcess(self._begin, self._leave_the_parent_its_own)
+
+    def _begin(self):
+        return _OfProcess(Housekeeper(self))
 
     def begin(self):
         """Let go of a parent's connections now, in a child that was just forked."""
         self._process.get()
 
-    def find_or_add(self, key, alias):
+    def use(self, key, alias, user):
+        """Return the pool of a key, and remember its user, which tells whether it ``is_current()``."""
         mine = self._process.get()
-        pool = mine.by_key.get(key)
-        if pool is None:
-            with mine.lock:
-                pool = mine.by_key.setdefault(key, Pool(key, self._keeping))
-        if alias not in pool.aliases:
-            pool.aliases.add(alias)
-        return pool
+        while True:
+            pool = mine.by_key.get(key) or mine.add(key, alias, self._keeping)
+            pool.users.add(weakref.ref(user, pool.users.discard))
+            # It may have been retired at this moment, for want of users.
+            if not pool.is_retired:
+                return pool
+
+    def left(self, pool):
+        """A user has moved to another pool. Close what it left if nobody else uses that."""
+        if not _has_users(pool):
+            self._retire(pool)
+
+    def _retire(self, pool):
+        mine = self._process.get()
+        if mine.by_key.get(pool.key) is not pool:
+            return
+        pool.is_retired = True
+        mine.retired.append(pool)
+        mine.by_key.pop(pool.key, None)
+        pool.drain()
 
     def all(self):
         mine = self._process.get()
-        with mine.lock:
-            return list(mine.by_key.values())
+        return list(mine.by_key.values()) + list(mine.retired)
 
     def keep(self, keeping):
         """Whether released connections are kept, in all pools, from now on."""
@@ -47,29 +70,60 @@ class Pools(object):
 
     def stats(self):
         """Return the counts by alias, as plain data, of those that ever had a connection."""
-        by_alias = {}
+        mine, by_alias = self._process.get(), {}
+        for alias, numbers in list(mine.past.items()):
+            _add_up(by_alias.setdefault(alias, {"discarded": {}}), numbers)
         for pool in self.all():
             numbers = pool.stats()
             if numbers["opened"] or numbers["discarded"]:
-                for alias in list(pool.aliases):
-                    _add_up(by_alias.setdefault(alias, {"discarded": {}}), numbers)
+                _add_up(by_alias.setdefault(pool.alias, {"discarded": {}}), numbers)
         return by_alias
 
     def expire(self):
-        """Close what was idle too long. Return the seconds until the next is, or None."""
-        waits = [pool.expire() for pool in self.all()]
-        waits = [seconds for seconds in waits if seconds is not None]
-        return min(waits) if waits else None
+        """Close idle connections whose time is over. Return how many idle ones are left."""
+        left = 0
+        for pool in self.all():
+            left += pool.expire()
+            if pool.is_empty() and not _has_users(pool):
+                self._forget(pool)
+        return left
+
+    def _forget(self, pool):
+        """Drop an empty pool, and keep only its counts."""
+        self._retire(pool)
+        mine = self._process.get()
+        try:
+            mine.retired.remove(pool)
+        except ValueError:
+            return
+        numbers = pool.stats()
+        if numbers["opened"] or numbers["discarded"]:
+            _add_up(mine.past.setdefault(pool.alias, {"discarded": {}}), numbers)
 
     def _leave_the_parent_its_own(self, mine, parents):
         for key, pool in list(parents.by_key.items()):
-            mine.by_key.setdefault(key, Pool(key, self._keeping)).inherit(pool)
+            mine.by_key.setdefault(key, mine.new(key, pool.alias, self._keeping)).inherit(pool)
+        for pool in list(parents.retired):
+            mine.new(pool.key, pool.alias, self._keeping).inherit(pool)
+
+
+def _has_users(pool):
+    users = [ref() for ref in list(pool.users)]
+    return any(user.is_current() for user in users if user is not None)
 
 
 class _OfProcess(object):
-    def __init__(self):
-        self.lock = threading.Lock()
+    def __init__(self, housekeeper):
+        self.housekeeper = housekeeper
         self.by_key = {}
+        self.retired = []  # pools that nobody uses, until their last connection in use is closed
+        self.past = {}  # the counts of pools that are gone, by alias
+
+    def new(self, key, alias, keeping):
+        return Pool(key, alias, keeping, self.housekeeper.wanted)
+
+    def add(self, key, alias, keeping):
+        return self.by_key.setdefault(key, self.new(key, alias, keeping))
 
 
 def _add_up(total, numbers):
@@ -81,33 +135,44 @@ def _add_up(total, numbers):
 
 
 class Housekeeper(object):
-    """A thread that closes what was idle longer than MAX_IDLE, while there is something to watch."""
+    """A thread that closes idle connections older than MAX_AGE or idle for MAX_IDLE, also without
+    traffic. It runs only while something is idle.
+    """
 
     def __init__(self, pools):
         self._pools = pools
-        self._lock = threading.Lock()
-        self._wanted = threading.Event()
-        self._running = False
+        self._may_start = [True]  # popped by the one that starts the thread
+        self._ended = threading.Event()
+        self.is_running = False
 
     def wanted(self):
-        """Some connection is idle that must not be so for ever."""
-        with self._lock:
-            self._wanted.set()
-            if not self._running:
-                self._running = True
-                thread = threading.Thread(target=self._run, name="persistconn housekeeper")
-                thread.daemon = True
-                thread.start()
+        """Start the thread if it does not run."""
+        if not self.is_running:
+            self._start()
+
+    def _start(self):
+        try:
+            self._may_start.pop()
+        except IndexError:
+            return
+        self.is_running = True
+        if not compat.start_thread(self._run, "persistconn housekeeper"):
+            self._stop()
+
+    def _stop(self):
+        self.is_running = False
+        self._may_start.append(True)
 
     def _run(self):
-        seconds = 0
-        while self._goes_on(seconds):
-            seconds = self._pools.expire()
-            if seconds is not None:
-                self._wanted.wait(max(seconds, 0.01))
-
-    def _goes_on(self, seconds):
-        with self._lock:
-            self._running = seconds is not None or self._wanted.is_set()
-            self._wanted.clear()
-            return self._running
+        while not self._ended.is_set():
+            self._ended.wait(INTERVAL)
+            if not self._pools.expire():
+                self._stop()
+                # A connection may have become idle before that was said.
+                if not self._pools.expire():
+                    return
+                try:
+                    self._may_start.pop()
+                except IndexError:
+                    return
+                self.is_running = True

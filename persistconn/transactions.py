@@ -23,25 +23,26 @@ def has_something_to_end(wrapper):
     return driver.status(raw) != drivers.IDLE
 
 
-def finish(wrapper, entry):
+def finish(wrapper, entry, cursors):
     """End what is still open on a connection. Return why it cannot be kept, or None.
 
     What the unit of work has not committed is rolled back, as it was when Django closed the
-    connection. Never committed.
+    connection. Never committed. Its cursors are closed, so that no later use of one reaches the
+    next user's session.
     """
     reason = None
     try:
-        if entry.driver.status(entry.raw) != drivers.IDLE:
-            reason = _end(entry)
-    except Exception:
-        reason = _failed(entry)
+        if entry.driver.status(entry.raw) != drivers.IDLE or cursors:
+            reason = _end(entry, cursors)
+    except Exception as error:
+        reason = _failed(entry, error)
     if dialect.has_managed_blocks:
         error = _end_blocks(wrapper, entry)
         reason = reason or error
     try:
         return reason or dialect.restore(wrapper, entry)
-    except Exception:
-        return _failed(entry)
+    except Exception as error:
+        return _failed(entry, error)
 
 
 def _end_blocks(wrapper, entry):
@@ -54,16 +55,25 @@ def _end_blocks(wrapper, entry):
         return "error"
 
 
-def _failed(entry):
+def _failed(entry, error):
+    if not entry.driver.is_its_error(entry.raw, error):
+        raise
     logger.warning("A connection is not kept: ending its transaction failed.", exc_info=True)
     return "dead" if entry.driver.is_closed(entry.raw) else "error"
 
 
-def _end(entry):
-    if entry.driver.is_closed(entry.raw):
+def _end(entry, cursors):
+    driver, raw = entry.driver, entry.raw
+    if driver.is_closed(raw):
         return "dead"
-    if entry.driver.status(entry.raw) == drivers.ACTIVE:
-        entry.driver.cancel(entry.raw)
+    if driver.status(raw) == drivers.ACTIVE:
+        driver.cancel(raw)
         return "busy"
-    entry.driver.rollback(entry.raw, entry.values.check_timeout)
+    for cursor in cursors:
+        if driver.is_server_side(cursor):
+            # Its destructor may come in the next user's transaction, and talk to the server.
+            return "busy"
+        driver.close_cursor(cursor)
+    if driver.status(raw) != drivers.IDLE:
+        driver.rollback(raw, entry.values.check_timeout)
     return None

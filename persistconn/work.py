@@ -1,8 +1,8 @@
-"""Which wrappers the running thread has open: what the end of its work has to see to.
+"""Which wrappers the running thread has open: the end of its unit of work ends them.
 
-Django's own registry holds the same, except for wrappers that are in no settings; but asking it
-costs more than all the rest of a checkin. It is asked once a thread, for what was opened before
-we came, and again whenever we were switched on.
+Django's own registry holds the same ones, but asking it costs more than all the rest of a checkin.
+It is asked once a thread, for what was opened before we came, and again whenever we were switched
+on.
 """
 
 from __future__ import absolute_import
@@ -11,15 +11,25 @@ import atexit
 import threading
 import weakref
 
-from persistconn import compat
+from persistconn import compat, lease
 from persistconn.django_versions import dialect
 
 
 class Works(threading.local):
     """The unit of work of each thread."""
 
+    _by_ident = weakref.WeakValueDictionary()
+
     def __init__(self):
-        self.mine = Work()
+        self.mine = self._by_ident[compat.get_ident()] = Work()
+
+    def of(self, wrapper):
+        """Return the unit of work that ends a wrapper: its owner's, whichever thread uses it.
+
+        None: the owner has none yet, and will find the wrapper in Django's registry.
+        """
+        owner, mine = dialect.owner(wrapper), self.mine
+        return mine if owner in (None, mine.ident) else self._by_ident.get(owner)
 
 
 class Work(object):
@@ -29,7 +39,9 @@ class Work(object):
     abandon = None  # shared, too: what is called with wrappers whose thread ended without us
 
     def __init__(self):
+        self.ident = compat.get_ident()
         self.turn = None
+        self.in_orm = 0  # how many of the ORM's compilers are executing
         # The ids of the wrappers that were open when this request began; None: that was not seen.
         self.outer = None
         # Weak references, as a wrapper that is thrown away must take its connection along.
@@ -37,18 +49,32 @@ class Work(object):
         self.witness = Witness(self.wrappers, self.abandon)
 
     def add(self, wrapper):
-        self.wrappers[id(wrapper)] = weakref.ref(wrapper)
+        self.wrappers[id(wrapper)] = lease.of(wrapper).wrapper
 
     def take_wrappers(self, take_over):
-        """Return the wrappers to end, None for one that is gone, and begin anew."""
+        """Return the wrappers to end, and begin anew. One made by hand stays its maker's."""
         if self.turn != self.turns or dialect.has_managed_blocks:
             self.turn = self.turns
             for wrapper in dialect.initialised():
                 take_over(wrapper)
                 self.add(wrapper)
-        taken = [ref() for ref in self.wrappers.values()]
-        self.wrappers.clear()
+        taken = []
+        # A copy, as another thread may add one of ours at any moment.
+        for key, ref in list(self.wrappers.items()):
+            wrapper = ref()
+            if wrapper is None or is_djangos(wrapper):
+                self.wrappers.pop(key, None)
+            if wrapper is not None and key not in self.wrappers:
+                taken.append(wrapper)
         return taken
+
+
+def is_djangos(wrapper):
+    """Whether Django's registry has the wrapper; it is asked again only while it has not."""
+    held = lease.of(wrapper)
+    if not held.is_registered:
+        held.is_registered = dialect.is_registered(wrapper)
+    return held.is_registered
 
 
 class Witness(object):
@@ -65,12 +91,12 @@ class Witness(object):
         self._ident = compat.get_ident()
         self._wrappers = wrappers
         self._abandon = abandon
-        self._start = compat.start_new_thread
+        self._start = compat.start_thread
 
     def __del__(self):
-        left = [ref() for ref in self._wrappers.values()]
+        left = [ref() for ref in list(self._wrappers.values())]
         if left and not self.exiting:
-            self._start(self._abandon, (left, self._ident))
+            self._start(self._abandon, "persistconn", left, self._ident)
 
 
 @atexit.register

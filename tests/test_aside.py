@@ -11,7 +11,7 @@ from django.db import connection, connections
 from support import backends, end_of_work, get, pid, settings_as, wait_until
 
 import persistconn
-from persistconn import databases
+from persistconn import lease
 
 
 def stock_closes():
@@ -76,7 +76,7 @@ def test_a_setting_that_is_set_while_it_runs_counts_at_the_next_checkout(monkeyp
     end_of_work()
     monkeypatch.setattr(settings, "PERSISTCONN_MAX_AGE", 0)
     pid()
-    assert not databases.of(connections["default"]).is_kept
+    assert not lease.of(connections["default"]).database_now(connections["default"]).is_kept
     end_of_work()
     assert wait_until(lambda: support.backends() == [])
     monkeypatch.undo()
@@ -84,7 +84,7 @@ def test_a_setting_that_is_set_while_it_runs_counts_at_the_next_checkout(monkeyp
 
 def test_a_database_with_djangos_own_pool_is_left_to_it():
     with support.database_as("other", OPTIONS={"pool": True}):
-        assert not databases.of(connections["other"]).is_kept
+        assert not lease.of(connections["other"]).database_now(connections["other"]).is_kept
 
 
 @pytest.mark.skipif(
@@ -122,7 +122,7 @@ def test_an_sqlite_database_in_memory_is_not_lost():
 def test_no_connection_of_sqlite_takes_part_in_a_pool():
     wrapper = sqlite(":memory:")
     wrapper.cursor().close()
-    assert not databases.of(wrapper).is_kept
+    assert not lease.of(wrapper).database_now(wrapper).is_kept
     wrapper.connection.close()
 
 

@@ -182,17 +182,6 @@ def test_nor_does_its_ending_in_good_order():
     end_of_work()
 
 
-def test_a_child_may_be_forked_while_another_thread_has_the_pool_locked():
-    from persistconn.lifecycle import pools
-
-    unit_of_work()
-    (pool,) = [pool for pool in pools.all() if pool._idle]
-    with pool._lock:
-        with pools._process.get().lock:
-            assert in_child(unit_of_work) == 0
-    unit_of_work()
-
-
 def test_a_child_may_have_its_threads_before_it_asks_for_the_first_time():
     from persistconn.fork import PerProcess
 
@@ -215,10 +204,3 @@ def test_a_child_may_have_its_threads_before_it_asks_for_the_first_time():
 
     assert in_child(work) == 0
     assert made.get() is parents
-
-
-def test_so_may_one_whose_connection_is_in_use():
-    pid()
-    with connection._persistconn.pool._lock:
-        assert in_child(unit_of_work) == 0
-    end_of_work()

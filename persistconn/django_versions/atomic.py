@@ -2,11 +2,10 @@
 
 from __future__ import absolute_import
 
-import operator
+import sys
+from importlib import import_module
 
-from persistconn import conf, drivers
-
-_connected_to = operator.itemgetter("NAME", "HOST", "PORT", "USER")
+from persistconn import compat, drivers
 
 # Methods that were looked at together, and are all Django's own or what we have put in their place.
 _djangos = set()
@@ -25,8 +24,17 @@ def _module(method):
     return getattr(function, "__globals__", {}).get("__name__", "").partition(".")[0]
 
 
-#: What connect() and what it calls set, and an adopting wrapper cannot know: Django's own age, too.
+#: connect() sets them anew at each opening, often to what they were: Django's own age, too.
 CARRIED = ("close_at", "health_check_enabled", "isolation_level", "autocommit")
+#: The wrapper's own affairs, which are no part of what opening a connection sets.
+NOT_CARRIED = frozenset(
+    "connection _persistconn settings_dict alias _thread_ident _thread_sharing_count"
+    " _thread_sharing_lock allow_thread_sharing queries queries_log queries_logged"
+    " use_debug_cursor force_debug_cursor execute_wrappers wrap_database_errors"
+    " in_atomic_block closed_in_transaction needs_rollback rollback_exc commit_on_exit"
+    " savepoint_ids savepoint_state atomic_blocks run_on_commit transaction_state _dirty"
+    " run_commit_hooks_on_set_autocommit_on errors_occurred health_check_done".split()
+)
 
 
 class Django18(object):
@@ -38,22 +46,11 @@ class Django18(object):
     end_of_work_signals = ("request_started", "request_finished")
     #: The alias of connections that make and drop databases, of which Django closes not every one.
     maintenance = "__no_db__"
+    carried_always = CARRIED
+    not_carried = NOT_CARRIED
+    carried_as_new = {"errors_occurred": False, "health_check_done": True}
     #: Whether there are managed blocks. Somebody can forget to leave one, without a connection too.
     has_managed_blocks = False
-
-    def identity(self, wrapper):
-        """What a connection opened by this wrapper now would be connected to, and set up as."""
-        database = wrapper.settings_dict
-        project = conf.holder()
-        return (
-            wrapper.__class__,
-            _connected_to(database),
-            repr(database["OPTIONS"]),
-            database.get("AUTOCOMMIT"),
-            database.get("TIME_ZONE"),
-            project.TIME_ZONE,
-            getattr(project, "USE_TZ", False),
-        )
 
     def database_module(self, wrapper):
         """The driver's module, which a wrapper connects by."""
@@ -75,11 +72,19 @@ class Django18(object):
         self.leave_blocks(wrapper)
         wrapper.__dict__.update(entry.carried)
 
-    def carried(self, wrapper):
-        """What opening the connection noted on the wrapper, for the next one that adopts it."""
-        noted = wrapper.__dict__
-        carried = dict((name, noted[name]) for name in CARRIED if name in noted)
-        return dict(carried, errors_occurred=False, health_check_done=True)
+    def carried(self, wrapper, before, noted):
+        """Return what opening the connection set on the wrapper, for the next one that adopts it.
+
+        ``before``: the wrapper's attributes before; ``noted``: the names that any opening has set,
+        as one that sets the same value again cannot be seen.
+        """
+        now = wrapper.__dict__
+        for name in list(now):
+            if name not in self.not_carried and now[name] is not before.get(name, noted):
+                noted.add(name)
+        carried = dict((name, now[name]) for name in self.carried_always if name in now)
+        carried.update((name, now[name]) for name in list(noted) if name in now)
+        return dict(carried, **self.carried_as_new)
 
     def is_under_way(self, wrapper):
         """Whether the wrapper's connection is not as connect() leaves one, and is again later."""
@@ -118,6 +123,40 @@ class Django18(object):
         if "close" in own or "_close" in own:
             return True
         return not are_djangos(cls.close, cls._close)
+
+    def is_in_manual_mode(self, wrapper):
+        """Whether somebody has switched autocommit off (or on) by hand."""
+        if wrapper.in_atomic_block:
+            return False
+        return wrapper.autocommit != wrapper.settings_dict["AUTOCOMMIT"]
+
+    def callers_of_ensure_connection(self):
+        """Code objects of those Django functions that ensure a connection for their own use."""
+        cls = import_module(self.backends).BaseDatabaseWrapper
+        return frozenset(
+            compat.innermost(vars(cls)[name]).__code__
+            for name in ("_cursor", "get_autocommit", "set_autocommit")
+        )
+
+    def refuse_event_loop(self):
+        """Raise what Django raises where an event loop runs, and where it does."""
+        asyncio = sys.modules.get("django.utils.asyncio")
+        if asyncio is not None:
+            asyncio.async_unsafe(bool)()
+
+    def owner(self, wrapper):
+        """The ident of the thread that ends the wrapper's unit of work, or None: any that uses it."""
+        return wrapper._thread_ident
+
+    def is_registered(self, wrapper):
+        """Whether the running thread's ``connections`` have the wrapper."""
+        from django.db import connections
+
+        return getattr(connections._connections, wrapper.alias, None) is wrapper
+
+    def probe(self, wrapper):
+        """The statement that asks the server whether it is there."""
+        return "SELECT 1" + getattr(wrapper.features, "bare_select_suffix", "")
 
     def belongs_to(self, wrapper, ident):
         """Whether nobody but the thread of this ident uses the wrapper."""

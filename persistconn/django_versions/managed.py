@@ -5,7 +5,7 @@ from __future__ import absolute_import
 import sys
 
 from persistconn import compat, drivers
-from persistconn.django_versions.atomic import Django18, are_djangos
+from persistconn.django_versions.atomic import NOT_CARRIED, Django18, are_djangos
 
 
 class Django16(Django18):
@@ -59,8 +59,13 @@ class Django14(Django16):
             if hasattr(module, "Database"):
                 return module.Database
 
-    def carried(self, wrapper):
-        return {}
+    # The isolation level is the wrapper's own, and survives its connections.
+    carried_always = ()
+    not_carried = NOT_CARRIED | {"isolation_level"}
+    carried_as_new = {}
+
+    def is_in_manual_mode(self, wrapper):
+        return False
 
     def is_under_way(self, wrapper):
         return False
@@ -68,6 +73,7 @@ class Django14(Django16):
     def adopt(self, wrapper, entry):
         # The managed stack is left as it is: TransactionMiddleware is in its block already.
         wrapper.connection = entry.raw
+        wrapper.__dict__.update(entry.carried)
         self._set_isolation_level(wrapper, entry)
 
     def _set_isolation_level(self, wrapper, entry):
@@ -144,6 +150,14 @@ class Django14(Django16):
 
 class Django13(Django14):
     """A wrapper is one object for all threads, with attributes that each thread has for itself."""
+
+    def owner(self, wrapper):
+        return None
+
+    def is_registered(self, wrapper):
+        from django.db import connections
+
+        return connections._connections.get(wrapper.alias) is wrapper
 
     def belongs_to(self, wrapper, ident):
         # What the thread had in it is gone with the thread.

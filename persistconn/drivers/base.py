@@ -7,6 +7,7 @@ import os
 import socket
 
 from persistconn.watchdog import Limit, Limitless
+from persistconn.watchdog import _shut_down as shut_down
 
 logger = logging.getLogger("persistconn")
 
@@ -135,6 +136,20 @@ class Driver(object):
             raw.close()
         except Exception as error:
             logger.debug("closing a connection failed: %s", error)
+
+    def is_server_side(self, cursor):
+        """Whether the server holds the result of an open cursor."""
+        return getattr(cursor, "name", None) is not None and not getattr(cursor, "closed", False)
+
+    def close_cursor(self, cursor):
+        """Close a cursor whose result the client holds."""
+        cursor.close()
+
+    def shut_down(self, raw):
+        """End the session without the driver, also while another thread is inside it."""
+        fd = self.fileno(raw)
+        if fd is not None:
+            shut_down(fd)
 
     def detach(self, raw):
         """Let nothing more reach the server. Returns False where that cannot be done.
