@@ -2,6 +2,7 @@
 
 from __future__ import absolute_import
 
+import collections
 import gc
 import random
 import threading
@@ -11,8 +12,10 @@ import pytest
 from support import wait_until
 
 from persistconn.entry import JITTER, StandIn
-from persistconn.pool import Exhausted, Pool
+from persistconn.pool import Exhausted, Pool, Waiter
 from persistconn.pools import Pools
+
+Values = collections.namedtuple("Values", "max_age max_idle")
 
 
 class Raw(object):
@@ -48,9 +51,10 @@ def pool():
     return Pool()
 
 
-def opened(pool, driver, raw=None):
+def opened(pool, driver, max_age=None, max_idle=None):
     entry = pool.add()
-    entry.opened(raw or Raw(), driver)
+    entry.values = Values(max_age, max_idle)
+    entry.opened(Raw(), driver)
     return entry
 
 
@@ -152,16 +156,16 @@ def test_one_whose_owner_is_gone_is_not_in_use(pool, driver):
 
 
 def test_connections_opened_together_do_not_grow_old_together(pool, driver):
-    entries = [opened(pool, driver) for number in range(100)]
-    soonest = [e for e in entries if e.outlived(600, e.opened_at + 600 * (1 - JITTER / 2))]
+    entries = [opened(pool, driver, max_age=600) for number in range(100)]
+    soonest = [e for e in entries if e.outlived(e.opened_at + 600 * (1 - JITTER / 2))]
     assert 0 < len(soonest) < 100
-    assert all(entry.outlived(600, entry.opened_at + 600) for entry in entries)
-    assert not any(entry.outlived(600, entry.opened_at + 569) for entry in entries)
+    assert all(entry.outlived(entry.opened_at + 600) for entry in entries)
+    assert not any(entry.outlived(entry.opened_at + 569) for entry in entries)
 
 
-def test_without_a_max_age_none_grows_old(pool, driver):
+def test_a_connection_without_a_max_age_does_not_grow_old(pool, driver):
     entry = opened(pool, driver)
-    assert not entry.outlived(None, entry.opened_at + 10**9)
+    assert not entry.outlived(entry.opened_at + 10**9)
 
 
 def test_a_stand_in_answers_for_its_connection_and_leaves_it_open():
@@ -172,16 +176,62 @@ def test_a_stand_in_answers_for_its_connection_and_leaves_it_open():
     assert (stand_in.server_version, raw.closed) == (15, False)
 
 
+class User(object):
+    """Stands in for a Database, the settings by which a wrapper leads to a pool."""
+
+    now = True
+
+    def is_current(self):
+        return self.now
+
+
 def test_pools_are_found_by_key():
+    pools, user = Pools(), User()
+    pool = pools.use("a", "default", user)
+    assert pools.use("b", "other", user) is not pool
+    assert pools.use("a", "default", user) is pool
+
+
+def test_a_pool_that_its_last_user_has_left_is_closed_and_forgotten(driver):
+    pools, user, other = Pools(), User(), User()
+    pools.keep(True)
+    pool = pools.use("a", "default", user)
+    pools.use("a", "default", other)
+    entry = opened(pool, driver)
+    pool.release(entry)
+    user.now = False
+    pools.left(pool)
+    assert driver.closed == []
+    other.now = False
+    pools.left(pool)
+    assert driver.closed == [entry.raw]
+    assert pools.use("a", "default", user) is not pool
+
+
+def test_a_pool_that_was_left_closes_what_is_released_later(driver):
     pools = Pools()
-    pool = pools.find_or_add("a", "default")
-    assert pools.find_or_add("b", "other") is not pool
-    assert pools.find_or_add("a", "replica") is pool
-    assert pool.aliases == {"default", "replica"}
+    pools.keep(True)
+    pool = pools.use("a", "default", User())
+    entry = opened(pool, driver)
+    pools.left(pool)
+    pool.release(entry)
+    assert driver.closed == [entry.raw]
 
 
-def test_a_pool_shows_its_state(pool, driver):
-    pool.aliases.add("default")
+def test_the_counts_of_a_forgotten_pool_stay(driver):
+    pools = Pools()
+    pools.keep(True)
+    pool = pools.use("a", "default", User())
+    pool.release(opened(pool, driver))
+    pools.left(pool)
+    assert pools.expire() == 0
+    assert pool not in pools.all()
+    stats = pools.stats()["default"]
+    assert (stats["opened"], stats["discarded"]) == (1, {"closed by caller": 1})
+
+
+def test_a_pool_shows_its_state(driver):
+    pool = Pool(alias="default")
     pool.release(opened(pool, driver))
     assert repr(pool) == "<Pool of default: 0 in use, 1 idle, 0 waiting>"
 
@@ -205,13 +255,13 @@ def test_one_that_was_never_opened_frees_its_slot_when_forgotten(pool):
     assert is_new(pool.acquire(fine, 1, 0))
 
 
-def test_so_does_one_that_is_merely_dropped(pool):
+def test_an_entry_that_is_dropped_before_it_is_opened_frees_its_slot(pool):
     pool.acquire(fine, 1, 0)
     gc.collect()
     assert is_new(pool.acquire(fine, 1, 0))
 
 
-def test_so_does_one_that_is_discarded(pool, driver):
+def test_a_discarded_entry_frees_its_slot(pool, driver):
     entry = opened(pool, driver)
     exhausted(pool)
     pool.discard(entry, "dead")
@@ -233,16 +283,36 @@ def test_a_surplus_is_closed_when_given_back(pool, driver):
     assert pool.stats()["discarded"] == {"surplus": 1}
 
 
-def test_what_is_idle_too_long_is_closed_and_the_next_is_waited_for(pool, driver, clock):
-    first = opened(pool, driver)
-    pool.release(first, max_idle=10)
+@pytest.mark.parametrize("reason, limit", [("age", "max_age"), ("idle", "max_idle")])
+def test_idle_connections_whose_time_is_over_are_closed(pool, driver, clock, reason, limit):
+    first = opened(pool, driver, **{limit: 10})
+    pool.release(first)
     clock.forward(6)
-    second = opened(pool, driver)
-    pool.release(second, max_idle=10)
+    pool.release(opened(pool, driver, **{limit: 10}))
     clock.forward(5)
-    assert 4 < pool.expire() <= 5
+    assert pool.expire() == 1
     assert driver.closed == [first.raw]
-    assert pool.stats()["discarded"] == {"idle": 1}
+    assert pool.stats()["discarded"] == {reason: 1}
+
+
+def test_an_entry_given_back_twice_is_idle_once(pool, driver):
+    entry = opened(pool, driver)
+    pool.release(entry)
+    pool.release(entry)
+    assert pool.acquire(fine) is entry
+    assert is_new(pool.acquire(fine))
+
+
+def test_a_connection_that_somebody_still_uses_keeps_its_slot_when_it_is_let_go(pool, driver):
+    entry = opened(pool, driver)
+    user = entry.raw
+    pool.let_go(entry, "busy")
+    del entry
+    exhausted(pool)
+    del user
+    gc.collect()
+    assert pool.stats()["discarded"] == {"busy": 1}
+    assert is_new(pool.acquire(fine, 1, 0))
 
 
 def waiting(pool, number):
@@ -314,11 +384,11 @@ def test_a_wait_ends_in_time_and_says_how_long_it_was(pool, driver):
 def interrupt_a_wait(pool, monkeypatch, before=lambda: None):
     """A stand-in for Ctrl-C, which comes to the main thread when it likes."""
 
-    def interrupted(waiter, began, timeout):
+    def interrupted(waiter, seconds):
         before()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pool, "_wait_for", interrupted)
+    monkeypatch.setattr(Waiter, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pool.acquire(fine, 1, 10)
     monkeypatch.undo()
@@ -336,12 +406,6 @@ def test_one_that_was_given_to_an_interrupted_waiter_goes_to_the_next(pool, driv
     held = opened(pool, driver)
     interrupt_a_wait(pool, monkeypatch, lambda: pool.release(held))
     assert pool.acquire(fine, 1, 0) is held
-
-
-def test_an_interrupted_wait_does_not_end_the_watch_over_idle_ones(pool, driver, monkeypatch):
-    held = opened(pool, driver)
-    interrupt_a_wait(pool, monkeypatch, lambda: pool.release(held, max_idle=10))
-    assert pool.expire() is not None
 
 
 BOUND, STEPS, WORKERS = 4, 12000, 12
