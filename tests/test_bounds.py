@@ -9,7 +9,16 @@ import time
 import pytest
 import support
 from django.db import connection, connections
-from support import backends, end_of_work, in_child, in_thread, pid, settings_as, wait_until
+from support import (
+    backends,
+    end_of_work,
+    in_child,
+    in_thread,
+    pid,
+    settings_as,
+    share,
+    wait_until,
+)
 
 import persistconn
 from persistconn import lifecycle
@@ -291,13 +300,6 @@ def test_so_does_one_that_was_made_in_a_thread_and_handed_on():
     time.sleep(0.1)
     assert use(wrapper) == before
     wrapper.close()
-
-
-def share(wrapper, on):
-    if hasattr(wrapper, "inc_thread_sharing"):
-        wrapper.inc_thread_sharing() if on else wrapper.dec_thread_sharing()
-    else:
-        wrapper.allow_thread_sharing = on
 
 
 def use(wrapper):
