@@ -5,6 +5,7 @@ from __future__ import absolute_import
 import gc
 import threading
 import time
+from functools import partial
 
 import pytest
 import support
@@ -129,15 +130,13 @@ def test_who_waits_gets_what_is_given_back(busy):
     assert stats()["wait_seconds"] > 0
 
 
-def test_two_aliases_of_one_database_cannot_deadlock():
-    from persistconn.errors import PoolTimeout
-
-    name = {"NAME": support.DATABASE}
-    with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=0.1):
-        with support.database_as("other", **name):
-            pid()
-            with pytest.raises(PoolTimeout):
-                pid("other")
+def test_two_aliases_of_one_database_have_a_bound_each():
+    with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=0):
+        with support.database_as("other", NAME=support.DATABASE):
+            pid(), pid("other")
+            for alias in ("default", "other"):
+                with pytest.raises(support.database_errors()):
+                    in_thread(partial(unit_of_work, alias))
             end_of_work()
 
 
