@@ -1,4 +1,4 @@
-"""How many connections there are: MAX_CONNS, TIMEOUT, MAX_KEPT, MAX_IDLE, and ended threads."""
+"""How many connections there are: MAX_CONNS, TIMEOUT, MAX_KEPT, and ended threads."""
 
 from __future__ import absolute_import
 
@@ -13,7 +13,6 @@ from django.db import connection, connections
 from support import (
     backends,
     end_of_work,
-    in_child,
     in_thread,
     pid,
     settings_as,
@@ -22,7 +21,6 @@ from support import (
 )
 
 import persistconn
-from persistconn import lifecycle
 
 
 def unit_of_work(alias="default"):
@@ -193,50 +191,6 @@ def test_max_kept_0_keeps_none():
     with settings_as(PERSISTCONN_MAX_KEPT=0):
         unit_of_work()
         assert wait_until(lambda: backends() == [])
-
-
-def housekeepers():
-    return [t for t in threading.enumerate() if t.name == "persistconn housekeeper"]
-
-
-def test_what_is_idle_too_long_is_closed_without_traffic():
-    with settings_as(PERSISTCONN_MAX_IDLE=0.2):
-        unit_of_work()
-        assert len(backends()) == 1
-        assert wait_until(lambda: backends() == [])
-        assert wait_until(lambda: stats()["discarded"].get("idle"))
-    assert wait_until(lambda: housekeepers() == [])
-
-
-def test_what_was_idle_too_long_is_not_used_either(clock):
-    with settings_as(PERSISTCONN_MAX_IDLE=50):
-        before = unit_of_work()
-        clock.forward(51)
-        assert unit_of_work() != before
-    persistconn.drain()
-    support.in_thread(unit_of_work)
-    persistconn.drain()
-    # It would look again after 50 seconds only, and find that there is nothing to do.
-    lifecycle.housekeepers.get().wanted()
-    assert wait_until(lambda: housekeepers() == [])
-
-
-def test_its_thread_runs_only_when_it_is_set():
-    unit_of_work()
-    assert housekeepers() == []
-
-
-def test_its_thread_starts_again_after_a_fork():
-    with settings_as(PERSISTCONN_MAX_IDLE=0.2):
-        unit_of_work()
-
-        def work():
-            mine = unit_of_work()
-            assert wait_until(lambda: mine not in backends())
-
-        assert in_child(work) == 0
-        assert wait_until(lambda: backends() == [])
-    assert wait_until(lambda: housekeepers() == [])
 
 
 def test_a_thread_that_ends_without_giving_back_loses_its_connection_within_a_second(no_collector):
