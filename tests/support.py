@@ -5,6 +5,7 @@ from __future__ import absolute_import
 import contextlib
 import io
 import os
+import signal
 import sys
 import threading
 import time
@@ -35,6 +36,14 @@ PROJECT = {
     "DEFAULT_AUTO_FIELD": "django.db.models.AutoField",
 }
 
+#: What a session is, so that the ORM can ask it.
+SESSION = """
+CREATE VIEW session AS SELECT
+    pg_backend_pid() AS pid,
+    CAST(current_user AS text) AS role,
+    coalesce(current_setting('app.tenant', true), '') AS tenant
+"""
+
 server = None
 all_patches = None
 _sessions = {}
@@ -47,6 +56,7 @@ def set_up_django(postgres):
     for name in (DATABASE, OTHER):
         ask("CREATE DATABASE %s" % name)
         ask("CREATE TABLE item (name text PRIMARY KEY)", database=name)
+        ask(SESSION, database=name)
     settings.configure(
         DATABASES={"default": database_settings(DATABASE), "other": database_settings(OTHER)},
         INSTALLED_APPS=["persistconn", "site_app"],
@@ -154,6 +164,27 @@ def pid(alias="default"):
     return fetch("SELECT pg_backend_pid()", alias)
 
 
+def orm_session(alias="default"):
+    """The session as the ORM reads it, without a cursor of the user's own. No transaction is left."""
+    from site_app.models import Session
+
+    session = Session.objects.using(alias).get()
+    end_transaction(alias)
+    return session
+
+
+def orm_pid(alias="default"):
+    return orm_session(alias).pid
+
+
+def end_transaction(alias="default"):
+    """End what each statement opens before 1.6, as Django does after a write."""
+    if BEFORE_1_6:
+        from django.db import transaction
+
+        transaction.rollback_unless_managed(using=alias)
+
+
 def end_of_work():
     """close_old_connections(), or what it was called before 1.6."""
     from django import db
@@ -235,11 +266,36 @@ def in_thread(work):
     return value
 
 
-def in_child(work):
-    """Run work in a forked child; return its exit code: 0, or 1 if it raised."""
+def together(*works):
+    """Begin all works at the same moment, each in a thread; return what they return, or raise."""
+    begin, results = threading.Event(), [None] * len(works)
+
+    def run(number, work):
+        begin.wait()
+        try:
+            results[number] = (work(), None)
+        except BaseException as error:
+            results[number] = (None, error)
+
+    threads = [threading.Thread(target=run, args=each) for each in enumerate(works)]
+    for thread in threads:
+        thread.start()
+    begin.set()
+    for thread in threads:
+        thread.join()
+    for _value, error in results:
+        if error is not None:
+            raise error
+    return [value for value, _error in results]
+
+
+def in_child(work, seconds=0):
+    """Run work in a forked child; return its exit code: 0, or 1 if it raised or took too long."""
     pid = os.fork()
     if pid == 0:
         code = 1
+        # Ends also what hangs in C. 0: there is no limit.
+        signal.alarm(seconds)
         try:
             work()
             code = 0
@@ -249,7 +305,7 @@ def in_child(work):
             traceback.print_exc()
         finally:
             os._exit(code)
-    return os.WEXITSTATUS(os.waitpid(pid, 0)[1])
+    return 0 if os.waitpid(pid, 0)[1] == 0 else 1
 
 
 # Settings.
@@ -288,6 +344,73 @@ def database_as(alias="default", **values):
     finally:
         database.clear()
         database.update(before)
+
+
+# Wrappers.
+
+
+def put_wrapper(wrapper, alias):
+    """Let this thread have a wrapper of its own as connections[alias]."""
+    from django.db import connections
+
+    if hasattr(connections, "__setitem__"):
+        connections[alias] = wrapper
+    else:
+        connections._connections[alias] = wrapper  # all threads have this one before 1.4
+
+
+@contextlib.contextmanager
+def wrapper_as(wrapper, alias="default"):
+    from django.db import connections
+
+    before = connections[alias]
+    put_wrapper(wrapper, alias)
+    try:
+        yield wrapper
+    finally:
+        put_wrapper(before, alias)
+
+
+def share(wrapper, on=True):
+    """Let other threads use a wrapper, or no more."""
+    if hasattr(wrapper, "inc_thread_sharing"):
+        wrapper.inc_thread_sharing() if on else wrapper.dec_thread_sharing()
+    else:
+        wrapper.allow_thread_sharing = on
+
+
+# Passwords. The server trusts everybody by default.
+
+
+@contextlib.contextmanager
+def role_with_password(role, password):
+    """A role that the server lets in with this password only."""
+    path = ask("SHOW hba_file")
+    with open(path) as rules:
+        before = rules.read()
+    query("CREATE ROLE %s LOGIN PASSWORD '%s'" % (role, password))
+    try:
+        write_rules(path, "host all %s 127.0.0.1/32 md5\n%s" % (role, before))
+        if not wait_until(lambda: not lets_in(role, password + "?")):
+            raise AssertionError("The server lets in whoever says that he is %s." % role)
+        yield
+    finally:
+        write_rules(path, before)
+        query("DROP ROLE %s" % role)
+
+
+def write_rules(path, text):
+    with open(path, "w") as rules:
+        rules.write(text)
+    query("SELECT pg_reload_conf()")
+
+
+def lets_in(role, password):
+    try:
+        driver.connect(**dict(server.parameters, user=role, password=password)).close()
+    except driver.Error:
+        return False
+    return True
 
 
 # persistconn, from inside.

@@ -112,9 +112,9 @@ def sqlite(name):
 
 
 def test_an_sqlite_database_in_memory_is_not_lost():
-    wrapper = sqlite(":memory:")
-    wrapper.cursor().execute("CREATE TABLE item (name text)")
-    end_of_work()
+    with support.wrapper_as(sqlite(":memory:"), "other") as wrapper:
+        wrapper.cursor().execute("CREATE TABLE item (name text)")
+        end_of_work()
     assert wrapper.cursor().execute("SELECT count(*) FROM item").fetchone() == (0,)
     assert "lite" not in persistconn.stats()
 
@@ -127,9 +127,28 @@ def test_no_connection_of_sqlite_takes_part_in_a_pool():
 
 
 def test_an_sqlite_file_is_closed_at_the_end_of_work(tmpdir):
+    with support.wrapper_as(sqlite(str(tmpdir.join("database"))), "other") as wrapper:
+        wrapper.cursor().execute("CREATE TABLE item (name text)")
+        end_of_work()
+    assert wrapper.connection is None
+
+
+def test_an_sqlite_wrapper_made_by_hand_is_not_closed_at_the_end_of_work(tmpdir):
     wrapper = sqlite(str(tmpdir.join("database")))
-    wrapper.cursor().execute("CREATE TABLE item (name text)")
+    wrapper.cursor().execute("CREATE TEMP TABLE mine (name text)")
     end_of_work()
+    get("/none/")
+    assert wrapper.cursor().execute("SELECT count(*) FROM mine").fetchone() == (0,)
+    wrapper.close()
+
+
+def test_an_sqlite_wrapper_needs_no_settings_of_a_server(tmpdir):
+    wrapper = sqlite(str(tmpdir.join("database")))
+    for name in ("HOST", "PORT", "USER", "PASSWORD"):
+        del wrapper.settings_dict[name]
+    with support.wrapper_as(wrapper, "other"):
+        assert wrapper.cursor().execute("SELECT 1").fetchone() == (1,)
+        end_of_work()
     assert wrapper.connection is None
 
 
@@ -144,11 +163,12 @@ def test_the_dummy_backend_is_left_alone():
     end_of_work()
 
 
-def run_test_case(method, base="TestCase"):
+def run_test_case(method, base="TestCase", **attributes):
     """Run method as the one test of a django.test.TestCase; return its unittest result."""
     import django.test
 
-    case = type("Case", (getattr(django.test, base),), {"test": method, "databases": {"default"}})
+    attributes = dict({"test": method, "databases": {"default"}}, **attributes)
+    case = type("Case", (getattr(django.test, base),), attributes)
     result = unittest.TestResult()
     unittest.TestSuite([case("test")]).run(result)
     connection.close()
@@ -197,6 +217,38 @@ def test_a_check_counts_in_no_assert_num_queries(clock, supports_transactions):
 def ask_by_a_real_handler():
     # A view of its own that answers 500 where stock Django's connection is closed by then.
     return get("/pid/").status
+
+
+def outcome_of(test, base, **attributes):
+    """How a test of Django's TestCases ends, and with which error."""
+    result = run_test_case(test, base, **attributes)
+    errors = [text.splitlines()[-1] for case, text in result.errors + result.failures]
+    return errors, len(result.errors), len(result.failures)
+
+
+def use_atomic(self):
+    from django.db import transaction
+
+    with transaction.atomic():
+        pass
+
+
+def use_a_cursor(self):
+    connection.cursor().execute("SELECT 1")
+
+
+@pytest.mark.skipif(django.VERSION < (1, 6), reason="atomic() came with 1.6")
+@pytest.mark.parametrize("use", [use_atomic, use_a_cursor], ids=lambda use: use.__name__)
+@pytest.mark.parametrize("is_kept", [False, True], ids=["none kept", "one kept"])
+def test_a_simple_test_case_bans_databases_as_stock_django_does(use, is_kept):
+    persistconn.disable()
+    stocks = outcome_of(use, "SimpleTestCase", databases=set())
+    persistconn.enable()
+    if is_kept:
+        pid()
+        end_of_work()
+    assert outcome_of(use, "SimpleTestCase", databases=set()) == stocks
+    assert persistconn.stats().get("default", {}).get("in_use", 0) == 0
 
 
 @pytest.mark.parametrize("act", [end_of_work, ask_by_a_real_handler])

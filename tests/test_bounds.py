@@ -1,18 +1,26 @@
-"""How many connections there are: MAX_CONNS, TIMEOUT, MAX_KEPT, MAX_IDLE, and ended threads."""
+"""How many connections there are: MAX_CONNS, TIMEOUT, MAX_KEPT, and ended threads."""
 
 from __future__ import absolute_import
 
 import gc
 import threading
 import time
+from functools import partial
 
 import pytest
 import support
 from django.db import connection, connections
-from support import backends, end_of_work, in_child, in_thread, pid, settings_as, wait_until
+from support import (
+    backends,
+    end_of_work,
+    in_thread,
+    pid,
+    settings_as,
+    share,
+    wait_until,
+)
 
 import persistconn
-from persistconn import lifecycle
 
 
 def unit_of_work(alias="default"):
@@ -120,15 +128,13 @@ def test_who_waits_gets_what_is_given_back(busy):
     assert stats()["wait_seconds"] > 0
 
 
-def test_two_aliases_of_one_database_cannot_deadlock():
-    from persistconn.errors import PoolTimeout
-
-    name = {"NAME": support.DATABASE}
-    with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=0.1):
-        with support.database_as("other", **name):
-            pid()
-            with pytest.raises(PoolTimeout):
-                pid("other")
+def test_two_aliases_of_one_database_have_a_bound_each():
+    with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=0):
+        with support.database_as("other", NAME=support.DATABASE):
+            pid(), pid("other")
+            for alias in ("default", "other"):
+                with pytest.raises(support.database_errors()):
+                    in_thread(partial(unit_of_work, alias))
             end_of_work()
 
 
@@ -185,50 +191,6 @@ def test_max_kept_0_keeps_none():
     with settings_as(PERSISTCONN_MAX_KEPT=0):
         unit_of_work()
         assert wait_until(lambda: backends() == [])
-
-
-def housekeepers():
-    return [t for t in threading.enumerate() if t.name == "persistconn housekeeper"]
-
-
-def test_what_is_idle_too_long_is_closed_without_traffic():
-    with settings_as(PERSISTCONN_MAX_IDLE=0.2):
-        unit_of_work()
-        assert len(backends()) == 1
-        assert wait_until(lambda: backends() == [])
-        assert wait_until(lambda: stats()["discarded"].get("idle"))
-    assert wait_until(lambda: housekeepers() == [])
-
-
-def test_what_was_idle_too_long_is_not_used_either(clock):
-    with settings_as(PERSISTCONN_MAX_IDLE=50):
-        before = unit_of_work()
-        clock.forward(51)
-        assert unit_of_work() != before
-    persistconn.drain()
-    support.in_thread(unit_of_work)
-    persistconn.drain()
-    # It would look again after 50 seconds only, and find that there is nothing to do.
-    lifecycle.housekeepers.get().wanted()
-    assert wait_until(lambda: housekeepers() == [])
-
-
-def test_its_thread_runs_only_when_it_is_set():
-    unit_of_work()
-    assert housekeepers() == []
-
-
-def test_its_thread_starts_again_after_a_fork():
-    with settings_as(PERSISTCONN_MAX_IDLE=0.2):
-        unit_of_work()
-
-        def work():
-            mine = unit_of_work()
-            assert wait_until(lambda: mine not in backends())
-
-        assert in_child(work) == 0
-        assert wait_until(lambda: backends() == [])
-    assert wait_until(lambda: housekeepers() == [])
 
 
 def test_a_thread_that_ends_without_giving_back_loses_its_connection_within_a_second(no_collector):
@@ -291,13 +253,6 @@ def test_so_does_one_that_was_made_in_a_thread_and_handed_on():
     time.sleep(0.1)
     assert use(wrapper) == before
     wrapper.close()
-
-
-def share(wrapper, on):
-    if hasattr(wrapper, "inc_thread_sharing"):
-        wrapper.inc_thread_sharing() if on else wrapper.dec_thread_sharing()
-    else:
-        wrapper.allow_thread_sharing = on
 
 
 def use(wrapper):

@@ -5,7 +5,7 @@ from __future__ import absolute_import
 import pytest
 import support
 from django.db import connection, connections
-from support import backends, end_of_work, kill_backends, pid, wait_until
+from support import backends, end_of_work, kill_backends, orm_pid, pid, wait_until
 
 import persistconn
 
@@ -127,9 +127,7 @@ def test_a_raw_connection_stays_raw():
 def test_a_loop_without_requests_survives_ten_kills():
     pids = []
     for _turn in range(10):
-        pids.append(pid())
-        if support.BEFORE_1_6:
-            connection._rollback()  # the first statement has opened a transaction
+        pids.append(orm_pid())
         assert kill_backends() == 1
     assert len(set(pids)) == 10
     end_of_work()
@@ -137,15 +135,11 @@ def test_a_loop_without_requests_survives_ten_kills():
 
 def test_a_loop_of_transactions_survives_ten_kills(rows):
     from django.db import transaction
-
-    def insert(name):
-        connection.cursor().execute("INSERT INTO item VALUES (%s)", [name])
-        if hasattr(transaction, "set_dirty"):
-            transaction.set_dirty()
+    from site_app.models import Item
 
     in_transaction = getattr(transaction, "atomic", None) or transaction.commit_on_success
     for turn in range(10):
-        in_transaction(insert)(str(turn))
+        in_transaction(Item.objects.create)(name=str(turn))
         assert kill_backends() == 1
     assert rows() == [str(turn) for turn in range(10)]
     end_of_work()
@@ -269,13 +263,15 @@ def test_what_a_receiver_of_connection_created_sets_stays_set():
 
 
 def test_other_settings_are_other_connections():
-    before = pid()
-    end_of_work()
-    with support.database_as(NAME=support.OTHER):
-        assert support.fetch("SELECT current_database()") == support.OTHER
+    def database():
+        name = support.fetch("SELECT current_database()")
         end_of_work()
-    assert pid() == before
-    end_of_work()
+        return name
+
+    assert database() == support.DATABASE
+    with support.database_as(NAME=support.OTHER):
+        assert database() == support.OTHER
+    assert database() == support.DATABASE
 
 
 def test_a_session_opened_under_another_time_zone_is_not_used():

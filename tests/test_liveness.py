@@ -11,7 +11,7 @@ import time
 import pytest
 import support
 from django.db import connection
-from support import end_of_work, kill_backends, pid, settings_as, wait_until
+from support import end_of_work, kill_backends, orm_pid, pid, settings_as, wait_until
 
 import persistconn
 
@@ -54,7 +54,7 @@ def test_one_that_was_idle_as_long_as_check_after_is_asked_once(clock, pings):
 
 
 def test_so_is_one_that_was_open_but_not_used_so_long(clock, pings):
-    connection.cursor().close()
+    orm_pid()
     clock.forward(1)
     pid()
     assert pings == [True]
@@ -132,8 +132,7 @@ def test_select_1_leaves_no_transaction_open(clock, pings):
 def test_select_1_changes_neither_autocommit_nor_isolation_level(clock, pings):
     pid()
     raw = connection.connection
-    if support.BEFORE_1_6:
-        connection._rollback()
+    end_of_work()
     before = (raw.autocommit, raw.isolation_level)
     clock.forward(1)
     connection.cursor().close()
@@ -182,20 +181,20 @@ def test_nothing_is_asked_inside_a_transaction_begun_by_hand(clock, pings):
 
 
 def test_a_connection_whose_driver_closed_it_is_replaced():
-    before = pid()
+    before = orm_pid()
     connection.connection.close()
-    assert pid() != before
+    assert orm_pid() != before
     end_of_work()
 
 
 def test_one_whose_descriptor_became_somebody_elses_is_not_taken_for_alive():
-    before = pid()
+    before = orm_pid()
     raw, (healthy, peer) = connection.connection, socket.socketpair()
     fd = raw.fileno()
     raw.close()
     os.dup2(healthy.fileno(), fd)
     try:
-        assert pid() != before
+        assert orm_pid() != before
     finally:
         os.close(fd)
         healthy.close(), peer.close()
@@ -292,11 +291,9 @@ def test_after_a_loss_older_connections_are_asked_once_and_kept(pings):
 
 def test_a_loss_in_use_makes_older_connections_suspect(pings):
     keep_idle(2)
-    used = pid()
-    if support.BEFORE_1_6:
-        connection._rollback()
+    used = orm_pid()
     support.query("SELECT pg_terminate_backend(%s, 10000)", None, used)
-    pid()
+    orm_pid()
     assert pings == [True]
     end_of_work()
 

@@ -1,0 +1,528 @@
+"""RECONNECT: a unit of work never changes its session unnoticed."""
+
+from __future__ import absolute_import
+
+import django
+import pytest
+import support
+from django.db import connection, transaction
+from support import (
+    backends,
+    database_as,
+    end_of_work,
+    end_transaction,
+    fetch,
+    get,
+    kill_backends,
+    orm_pid,
+    orm_session,
+    pid,
+    settings_as,
+)
+
+import persistconn
+
+since_1_6 = pytest.mark.skipif(support.BEFORE_1_6, reason="Django has it since 1.6")
+
+in_transaction = getattr(transaction, "atomic", None) or transaction.commit_on_success
+
+
+def reconnect(value):
+    return settings_as(PERSISTCONN_RECONNECT=value)
+
+
+def item():
+    from site_app.models import Item
+
+    return Item
+
+
+def own_pid():
+    """The backend, asked by a cursor of the user's own. It leaves no transaction."""
+    before = pid()
+    end_transaction()
+    return before
+
+
+def raises_once(work):
+    """Whether the loss is raised, and the next statement is served by another session."""
+    with pytest.raises(support.database_errors()):
+        work()
+    return work() in backends()
+
+
+@pytest.fixture(autouse=True)
+def ended(rows):
+    yield
+    end_of_work()
+
+
+# Nothing but the ORM: there is no state to lose.
+
+
+def test_a_unit_of_the_orm_alone_survives_ten_kills():
+    pids = []
+    for _turn in range(10):
+        pids.append(orm_pid())
+        assert kill_backends() == 1
+    assert len(set(pids)) == 10
+
+
+def create():
+    item().objects.create(name="created")
+
+
+def save_again():
+    found = item()(name="saved")
+    found.save()
+    found.save()
+
+
+def update():
+    item().objects.filter(name="nobody").update(name="renamed")
+
+
+def delete():
+    create()
+    item().objects.get(name="created").delete()
+
+
+def get_or_create():
+    item().objects.get_or_create(name="got")
+    item().objects.get_or_create(name="got")
+
+
+def count():
+    item().objects.count()
+
+
+def exists():
+    item().objects.filter(name="nobody").exists()
+
+
+def iterate():
+    list(item().objects.iterator())
+
+
+def values():
+    list(item().objects.values_list("name"))
+
+
+def bulk_create():
+    item().objects.bulk_create([item()(name="one"), item()(name="two")])
+
+
+def atomic():
+    in_transaction(create)()
+
+
+def atomic_in_atomic():
+    in_transaction(in_transaction(create))()
+
+
+def atomic_that_rolls_back():
+    def fail():
+        create()
+        raise ValueError("rolled back")
+
+    with pytest.raises(ValueError):
+        in_transaction(fail)()
+
+
+def on_commit():
+    with transaction.atomic():
+        transaction.on_commit(count)
+        create()
+
+
+OF_THE_ORM = [
+    create,
+    save_again,
+    update,
+    delete,
+    get_or_create,
+    count,
+    exists,
+    iterate,
+    values,
+    atomic,
+    atomic_in_atomic,
+    atomic_that_rolls_back,
+]
+if hasattr(transaction, "on_commit"):
+    OF_THE_ORM.append(on_commit)
+if django.VERSION >= (1, 4):
+    OF_THE_ORM.append(bulk_create)
+
+
+@pytest.mark.parametrize("use", OF_THE_ORM, ids=lambda use: use.__name__)
+def test_after_work_of_the_orm_a_lost_session_is_replaced(use):
+    use()
+    end_transaction()
+    assert kill_backends() == 1
+    assert orm_pid() in backends()
+
+
+@pytest.mark.parametrize("use", OF_THE_ORM, ids=lambda use: use.__name__)
+def test_work_of_the_orm_is_done_by_another_session_when_its_own_is_lost(use):
+    orm_pid()
+    assert kill_backends() == 1
+    use()
+
+
+def test_a_cursor_of_ones_own_may_be_the_first_to_meet_the_loss():
+    before = orm_pid()
+    assert kill_backends() == 1
+    assert own_pid() != before
+
+
+def test_a_loss_inside_a_transaction_of_the_orm_is_raised(rows):
+    def lose():
+        create()
+        kill_backends()
+        item().objects.create(name="half")
+
+    with pytest.raises(support.database_errors()):
+        in_transaction(lose)()
+    assert rows() == []
+
+
+# A cursor of one's own: who knows what it has set?
+
+
+def a_cursor():
+    own_pid()
+
+
+def a_cursor_in_a_transaction():
+    in_transaction(own_pid)()
+
+
+def a_cursor_before_the_orm():
+    own_pid()
+    orm_pid()
+
+
+def a_raw_query():
+    list(item().objects.raw("SELECT name FROM item"))
+
+
+def a_schema_editor():
+    with connection.schema_editor() as editor:
+        editor.execute("SELECT 1")
+
+
+def the_connection_itself():
+    connection.ensure_connection()
+    connection.connection.cursor().execute("SELECT 1")
+
+
+def the_connection_itself_after_the_orm():
+    orm_pid()
+    the_connection_itself()
+
+
+def autocommit_off_and_on():
+    transaction.set_autocommit(False)
+    count()
+    transaction.commit()
+    transaction.set_autocommit(True)
+
+
+OF_ONES_OWN = [a_cursor, a_cursor_in_a_transaction, a_cursor_before_the_orm, a_raw_query]
+if hasattr(connection, "schema_editor"):
+    OF_ONES_OWN.append(a_schema_editor)
+if not support.BEFORE_1_6:
+    OF_ONES_OWN += [
+        the_connection_itself,
+        the_connection_itself_after_the_orm,
+        autocommit_off_and_on,
+    ]
+
+of_ones_own = pytest.mark.parametrize("use", OF_ONES_OWN, ids=lambda use: use.__name__)
+
+
+@of_ones_own
+def test_the_loss_of_a_session_with_something_of_ones_own_is_raised_once(use):
+    use()
+    end_transaction()
+    assert kill_backends() == 1
+    assert raises_once(orm_pid)
+
+
+@of_ones_own
+def test_the_next_unit_of_work_begins_without_anything_of_ones_own(use):
+    use()
+    end_of_work()
+    orm_pid()
+    assert kill_backends() == 1
+    assert orm_pid() in backends()
+
+
+@of_ones_own
+def test_at_the_end_of_its_work_a_lost_session_raises_nothing(use):
+    use()
+    end_transaction()
+    assert kill_backends() == 1
+    end_of_work()
+    assert orm_pid() in backends()
+
+
+@since_1_6
+def test_a_loss_while_autocommit_is_off_is_raised():
+    transaction.set_autocommit(False)
+    count()
+    transaction.commit()
+    assert kill_backends() == 1
+    with pytest.raises(support.database_errors()):
+        count()
+
+
+def test_the_loss_is_raised_to_a_cursor_of_ones_own_too():
+    own_pid()
+    assert kill_backends() == 1
+    assert raises_once(own_pid)
+
+
+def test_after_the_error_the_new_session_is_one_of_the_orm_alone():
+    own_pid()
+    assert kill_backends() == 1
+    assert raises_once(orm_pid)
+    assert kill_backends() == 1
+    assert orm_pid() in backends()
+
+
+def test_after_the_error_a_cursor_of_ones_own_counts_again():
+    own_pid()
+    assert kill_backends() == 1
+    assert raises_once(own_pid)
+    assert kill_backends() == 1
+    assert raises_once(own_pid)
+
+
+def test_the_next_request_begins_without_a_cursor_of_ones_own():
+    assert get("/pid/").status == 200
+    orm_pid()
+    assert kill_backends() == 1
+    assert orm_pid() in backends()
+
+
+def test_the_loss_is_raised_in_the_next_transaction_once(rows):
+    own_pid()
+    assert kill_backends() == 1
+    with pytest.raises(support.database_errors()):
+        in_transaction(create)()
+    in_transaction(create)()
+    assert rows() == ["created"]
+
+
+def test_what_one_database_has_does_not_concern_another():
+    own_pid()
+    orm_pid("other")
+    assert kill_backends() == 2
+    assert orm_pid("other") in backends()
+    with pytest.raises(support.database_errors()):
+        orm_pid()
+
+
+# What was lost without an error.
+
+
+@pytest.fixture
+def limited():
+    support.query("CREATE ROLE limited")
+    support.query("GRANT SELECT ON session TO limited", support.DATABASE)
+    yield
+    end_of_work()
+    persistconn.drain()
+    support.query("REVOKE ALL ON session FROM limited", support.DATABASE)
+    support.query("DROP ROLE limited")
+
+
+def execute(sql):
+    connection.cursor().execute(sql)
+    if support.BEFORE_1_6:
+        connection._commit()
+
+
+def test_a_role_is_never_given_up_unnoticed(limited):
+    execute("SET ROLE limited")
+    assert orm_session().role == "limited"
+    assert kill_backends() == 1
+    with pytest.raises(support.database_errors()):
+        orm_session()
+
+
+def test_the_parameter_of_a_tenant_is_never_given_up_unnoticed():
+    execute("SET app.tenant = 'mine'")
+    assert orm_session().tenant == "mine"
+    assert kill_backends() == 1
+    with pytest.raises(support.database_errors()):
+        orm_session()
+
+
+def test_a_leader_that_lost_its_lock_is_told(clock):
+    fetch("SELECT 1 FROM (SELECT pg_advisory_lock(7)) held")
+    end_transaction()
+    clock.forward(10)
+    assert kill_backends() == 1
+    with pytest.raises(support.database_errors()):
+        count()
+
+
+# Checks.
+
+
+@pytest.fixture
+def pings(monkeypatch):
+    """The answers to SELECT 1, in order; they are asked of the server for real."""
+    from persistconn import drivers
+
+    stock, answers = drivers.Driver.ping, []
+
+    def ping(self, raw, timeout):
+        answers.append(stock(self, raw, timeout))
+        return answers[-1]
+
+    monkeypatch.setattr(drivers.Driver, "ping", ping)
+    return answers
+
+
+@of_ones_own
+def test_no_check_is_sent_in_the_middle_of_work_with_something_of_ones_own(use, clock, pings):
+    use()
+    end_transaction()
+    clock.forward(10)
+    orm_pid()
+    own_pid()
+    assert pings == []
+
+
+def test_a_session_of_the_orm_alone_is_checked_in_the_middle_of_work(clock, pings):
+    orm_pid()
+    clock.forward(10)
+    orm_pid()
+    assert pings == [True]
+
+
+def test_a_slow_check_cannot_cost_a_leader_its_lock(clock, monkeypatch):
+    # A stand-in for a server that answers too late: a real one would need a session that hangs.
+    from persistconn import drivers
+
+    fetch("SELECT 1 FROM (SELECT pg_advisory_lock(7)) held")
+    end_transaction()
+    driver = drivers.of(connection.connection)
+    monkeypatch.setattr(type(driver), "ping", lambda self, raw, timeout: False)
+    clock.forward(10)
+    count()
+    assert support.ask("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 1
+
+
+# Work that ends itself.
+
+
+def test_a_loop_that_ends_its_work_survives_ten_kills():
+    pids = []
+    for _turn in range(10):
+        pids.append(pid())
+        end_of_work()
+        assert kill_backends() == 1
+    assert len(set(pids)) == 10
+
+
+def test_a_loop_that_ends_its_work_survives_kills_at_its_end():
+    for _turn in range(10):
+        pid()
+        assert kill_backends() == 1
+        end_of_work()
+
+
+# The setting.
+
+
+@pytest.mark.parametrize("value", ["orm", "always", "never"])
+@pytest.mark.parametrize("ask", [orm_pid, own_pid])
+def test_a_dead_session_is_always_replaced_before_its_first_use(value, ask):
+    with reconnect(value):
+        before = ask()
+        end_of_work()
+        assert kill_backends() == 1
+        assert ask() != before
+
+
+def test_reconnect_always_replaces_a_session_with_a_cursor_of_ones_own():
+    with reconnect("always"):
+        pids = []
+        for _turn in range(10):
+            pids.append(own_pid())
+            assert kill_backends() == 1
+        assert len(set(pids)) == 10
+
+
+def test_reconnect_always_checks_a_session_with_a_cursor_of_ones_own(clock, pings):
+    with reconnect("always"):
+        own_pid()
+        clock.forward(10)
+        own_pid()
+        assert pings == [True]
+
+
+@since_1_6
+def test_reconnect_always_replaces_no_session_inside_a_transaction():
+    with reconnect("always"):
+        with pytest.raises(support.database_errors()):
+            with transaction.atomic():
+                own_pid()
+                kill_backends()
+                own_pid()
+
+
+@pytest.mark.parametrize("ask", [orm_pid, own_pid])
+def test_reconnect_never_leaves_a_lost_session_lost_until_the_work_ends(ask):
+    with reconnect("never"):
+        ask()
+        assert kill_backends() == 1
+        for _attempt in range(3):
+            with pytest.raises(support.database_errors()):
+                ask()
+        assert backends() == []
+        end_of_work()
+        assert ask() in backends()
+
+
+def test_reconnect_never_sends_no_check_in_the_middle_of_work(clock, pings):
+    with reconnect("never"):
+        orm_pid()
+        clock.forward(10)
+        orm_pid()
+        assert pings == []
+
+
+def test_one_database_can_have_a_reconnect_of_its_own():
+    with database_as("other", PERSISTCONN={"RECONNECT": "always"}):
+        own_pid()
+        pid("other")
+        end_transaction("other")
+        assert kill_backends() == 2
+        assert pid("other") in backends()
+        with pytest.raises(support.database_errors()):
+            own_pid()
+
+
+def test_the_reconnect_of_a_database_goes_before_the_projects():
+    with reconnect("always"), database_as(PERSISTCONN={"RECONNECT": "never"}):
+        orm_pid()
+        assert kill_backends() == 1
+        with pytest.raises(support.database_errors()):
+            orm_pid()
+
+
+@pytest.mark.parametrize("value", ["sometimes", True, None, 1])
+def test_a_bad_reconnect_is_named_with_what_is_allowed(value):
+    from persistconn import conf
+
+    with reconnect(value):
+        (problem,) = conf.problems()
+    assert problem.id == "persistconn.E001"
+    assert problem.message.startswith("PERSISTCONN_RECONNECT is %r; allowed: " % (value,))
+    assert all(rule in problem.message for rule in ("orm", "always", "never"))
