@@ -290,6 +290,16 @@ def database_as(alias="default", **values):
         database.update(before)
 
 
+# Signals.
+
+
+def received_by(signal, sender=None):
+    """Return the functions that receive a signal, in their order."""
+    found = signal._live_receivers(sender)
+    # Since 5.0 they are in two lists, of which the second has those that are coroutines.
+    return list(found[0] if isinstance(found, tuple) else found)
+
+
 # persistconn, from inside.
 
 
