@@ -71,16 +71,20 @@ def test_sessions_terminated_while_idle_for_a_moment_cost_nothing(cluster):
         require_none_before_the_window(scenario, killer)
 
 
+def at_random():
+    """Seconds until the next request of a client that knows of no other: 0.1 on average."""
+    return min(1, random.expovariate(10))
+
+
 @pytest.mark.parametrize("aliases, pools", [(["default"], "1 pool"), (contenders.APART, "4 pools")])
 def test_sessions_of_independent_clients_are_lost_at_their_use_alone(cluster, aliases, pools):
     """How many kills a request sees depends on how often a session is used: no bound is asked for."""
-    pause, kills = (1, 200) if scenarios.full else (0.25, 10)
     killer = Killer(cluster)
     with Scenario("session of independent clients terminated, " + pools) as scenario:
         with through(cluster), Clients(
-            scenario.ledger, 4, idle=(0, pause), views=VIEWS, aliases=aliases
+            scenario.ledger, 4, idle=at_random, views=VIEWS, aliases=aliases
         ):
-            scenario.injected = killer.terminate_at_random(kills, pause)
+            scenario.injected = killer.terminate_at_random(500 if scenarios.full else 10, 0.25)
         require_kills_to_be_seen_at_a_use_alone(scenario, killer)
         require_each_pool_its_own_sessions(scenario)
 
