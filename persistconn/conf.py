@@ -16,12 +16,16 @@ from django.core.exceptions import ImproperlyConfigured
 PREFIX = "PERSISTCONN_"
 PER_DATABASE = "PERSISTCONN"
 
+INFINITY = float("inf")
+
 Setting = namedtuple("Setting", "default is_allowed allowed")
 Problem = namedtuple("Problem", "id message hint")
 
 
 def _is_number(value):
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    # This is false for NaN, too.
+    return is_real and -INFINITY < value < INFINITY
 
 
 def _is_not_negative(value):
@@ -48,6 +52,10 @@ def _is_count(least):
     return is_count
 
 
+def _is_word(*words):
+    return lambda value: value in words
+
+
 SETTINGS = {
     "MAX_AGE": Setting(600, _is_not_negative, "a number of seconds, 0 (off) or None (no limit)"),
     "CHECK_AFTER": Setting(
@@ -58,7 +66,7 @@ SETTINGS = {
     "TIMEOUT": Setting(5, _is_wait, "a number of seconds or 0 (do not wait)"),
     "MAX_KEPT": Setting(None, _is_count(0), "a whole number from 0 on or None (no bound)"),
     "CONNECT_DEADLINE": Setting(5, _is_wait, "a number of seconds or 0 (one try)"),
-    "RECONNECT": Setting("orm", ("orm", "always", "never").__contains__, "'orm'"),
+    "RECONNECT": Setting("orm", _is_word("orm", "always", "never"), "'orm', 'always' or 'never'"),
     "MAX_IDLE": Setting(None, _is_positive_or_none, "a number of seconds above 0 or None (never)"),
 }
 
@@ -133,7 +141,8 @@ def _max_age(database, ours):
     for_django = database.get("CONN_MAX_AGE", 0)
     if for_django == 0 or "MAX_AGE" in (database.get(PER_DATABASE) or ()) or ours == 0:
         return ours
-    return _valid("MAX_AGE", for_django, "CONN_MAX_AGE")
+    # Django lets it be infinite.
+    return None if for_django == INFINITY else _valid("MAX_AGE", for_django, "CONN_MAX_AGE")
 
 
 def _valid(name, value, label):

@@ -8,6 +8,7 @@ pinned to the subclass.
 
 from __future__ import absolute_import
 
+import copy
 import functools
 import logging
 import sys
@@ -87,28 +88,30 @@ class Import(namedtuple("Import", "module source attribute why")):
 
 
 class Receiver(namedtuple("Receiver", "module signal source attribute why")):
-    """Have a signal received by what a patched source has now, not by what it had before."""
+    """Have a signal received by what a patched source has now, in the place of what it had before."""
 
     def apply(self, switch):
         signal = getattr(import_module(self.module), self.signal)
         ours = getattr(import_module(self.source), self.attribute)
-        before = len(signal.receivers)
-        signal.disconnect(ours.__wrapped__)
         # Somebody may have disconnected it by hand, which is the oldest way to keep connections.
-        was_connected = len(signal.receivers) < before
+        was_connected = _is_connected(signal, ours.__wrapped__)
         signal.connect(ours)
+        if was_connected:
+            _move(signal, ours, instead_of=ours.__wrapped__)
 
         def undo():
-            signal.disconnect(ours)
-            if was_connected:
+            if was_connected and _is_connected(signal, ours):
                 signal.connect(ours.__wrapped__)
+                _move(signal, ours.__wrapped__, instead_of=ours)
+            else:
+                signal.disconnect(ours)
             return True
 
         return undo
 
 
 class Listener(namedtuple("Listener", "module signal receiver why")):
-    """Have a signal received by a function of ours as well."""
+    """Have a signal received by a function of ours as well, before all others."""
 
     def apply(self, switch):
         signal = getattr(import_module(self.module), self.signal)
@@ -118,12 +121,64 @@ class Listener(namedtuple("Listener", "module signal receiver why")):
                 self.receiver(**kwargs)
 
         signal.connect(ours, weak=False)
+        _move(signal, ours)
 
         def undo():
             signal.disconnect(ours)
             return True
 
         return undo
+
+
+# Entries of ``signal.receivers`` differ from Django to Django. So they are only moved as they are, and
+# connect() and disconnect() tell which one is whose.
+
+
+def _is_connected(signal, receiver):
+    return bool(_take_out(_copy(signal), receiver)[1])
+
+
+def _move(signal, receiver, instead_of=None):
+    """Put a connected receiver in the place of another one, which is disconnected, or first."""
+    # Since 1.6 a signal can cache who receives it.
+    clear_cache = getattr(signal, "sender_receivers_cache", {}).clear
+    is_done = False
+    while not is_done:
+        before = list(signal.receivers)
+        after = _moved(signal, receiver, instead_of)
+        # Under the lock nothing is allocated: before 1.7 a garbage collection may wait for the lock.
+        with signal.lock:
+            is_done = signal.receivers == before
+            if is_done:
+                # Another list, because other threads may be iterating over this one.
+                signal.receivers = after
+                clear_cache()
+
+
+def _moved(signal, receiver, instead_of):
+    moved, index = _copy(signal), 0
+    _, entries = _take_out(moved, receiver)
+    if instead_of is not None:
+        index, _ = _take_out(moved, instead_of)
+    return moved.receivers[:index] + entries + moved.receivers[index:]
+
+
+def _copy(signal):
+    """Return a signal that shares no list with this one, to take receivers out of."""
+    copied = copy.copy(signal)
+    copied.receivers, copied.sender_receivers_cache = list(signal.receivers), {}
+    # Each disconnect() drops the entries of dead receivers as well.
+    copied.disconnect(None)
+    return copied
+
+
+def _take_out(signal, receiver):
+    """Disconnect a receiver. Return its index and its entry in a list: the end and [] if it had none."""
+    before = list(signal.receivers)
+    signal.disconnect(receiver)
+    after = signal.receivers
+    index = next((i for i, entry in enumerate(after) if entry is not before[i]), len(after))
+    return index, before[index : index + len(before) - len(after)]
 
 
 class Switch(object):

@@ -23,6 +23,10 @@ def zone(request):
     return HttpResponse(support.fetch("SHOW TimeZone"))
 
 
+def tenant(request):
+    return HttpResponse(support.fetch("SELECT current_setting('app.tenant', true)"))
+
+
 def both(request):
     return HttpResponse("%d %d" % (support.pid(), support.pid("other")))
 
@@ -56,6 +60,7 @@ def handler404(request, *args, **kwargs):
 urlpatterns = [
     re_path("^pid/$", pid),
     re_path("^zone/$", zone),
+    re_path("^tenant/$", tenant),
     re_path("^both/$", both),
     re_path("^none/$", none),
     re_path("^raising/$", raising),

@@ -413,6 +413,16 @@ def lets_in(role, password):
     return True
 
 
+# Signals.
+
+
+def received_by(signal, sender=None):
+    """Return the functions that receive a signal, in their order."""
+    found = signal._live_receivers(sender)
+    # Since 5.0 they are in two lists, of which the second has those that are coroutines.
+    return list(found[0] if isinstance(found, tuple) else found)
+
+
 # persistconn, from inside.
 
 

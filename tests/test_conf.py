@@ -75,6 +75,50 @@ def test_a_bad_value_is_named_with_its_setting_and_what_is_allowed(value):
         assert "a number of seconds, 0 (off) or None (no limit)" in message
 
 
+NUMERIC = [name for name in conf.NAMES if name != "RECONNECT"]
+
+
+@pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan")])
+@pytest.mark.parametrize("name", NUMERIC)
+def test_a_number_that_is_not_finite_is_refused_by_the_check(name, value):
+    with settings_as(**{"PERSISTCONN_" + name: value}):
+        assert problem().message.startswith("PERSISTCONN_%s is %r; allowed: " % (name, value))
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+@pytest.mark.parametrize("name", NUMERIC)
+def test_a_number_that_is_not_finite_is_refused_when_it_is_used(name, value):
+    with pytest.raises(ImproperlyConfigured) as raised:
+        conf.of({"PERSISTCONN": {name: value}})
+    assert "PERSISTCONN['%s'] is %r; allowed: " % (name, value) in str(raised.value)
+
+
+def test_a_conn_max_age_of_infinity_is_no_limit_as_in_stock():
+    assert conf.of({"CONN_MAX_AGE": float("inf")}).max_age is None
+
+
+def test_a_lost_session_is_replaced_for_the_orm_by_default():
+    assert conf.of({}).reconnect == "orm"
+
+
+@pytest.mark.parametrize("value", ["orm", "always", "never"])
+def test_reconnect_is_set_for_the_project_or_for_a_database(value):
+    with settings_as(PERSISTCONN_RECONNECT=value):
+        assert list(conf.problems()) == []
+        assert conf.of({}).reconnect == value
+    assert conf.of({"PERSISTCONN": {"RECONNECT": value}}).reconnect == value
+
+
+@pytest.mark.parametrize("value", ["ORM", "", None, True, 0, ["orm"]])
+def test_another_value_of_reconnect_is_named_with_those_that_are_allowed(value):
+    with settings_as(PERSISTCONN_RECONNECT=value):
+        found = problem()
+        with pytest.raises(ImproperlyConfigured):
+            conf.of({})
+    said = "PERSISTCONN_RECONNECT is %r; allowed: 'orm', 'always' or 'never'." % (value,)
+    assert (found.message, found.hint) == (said, "Leave it out for the default, 'orm'.")
+
+
 def test_so_is_one_of_a_database():
     with support.database_as(PERSISTCONN={"MAX_AGE": "x"}):
         assert "DATABASES['default']['PERSISTCONN']['MAX_AGE'] is 'x'" in problem().message

@@ -8,9 +8,10 @@ import django
 import pytest
 import support
 import wrapt
+from django import db
 from django.core import signals
-from django.db import connection
-from support import backends, end_of_work, pid, wait_until
+from django.db import connection, transaction
+from support import backends, end_of_work, get, pid, received_by, wait_until
 
 import persistconn
 from persistconn import patches
@@ -28,16 +29,6 @@ def targets():
         elif isinstance(row, (Listener, Receiver)):
             found.append(len(getattr(signals, row.signal).receivers))
     return found
-
-
-def receives(signal, function):
-    """Whether function is among the receivers; they are looked at through public calls only."""
-    before = len(signal.receivers)
-    signal.disconnect(function)
-    if len(signal.receivers) == before:
-        return False
-    signal.connect(function)
-    return True
 
 
 def test_uninstall_puts_back_every_object_and_receiver():
@@ -211,20 +202,137 @@ def test_every_row_says_why():
     assert all(len(row.why.split()) > 3 for versions, row in patches.TABLE)
 
 
-def receiving():
-    from django import db
-
-    now = getattr(db, dialect.end_of_work)
-    stock = getattr(now, "__wrapped__", now)
-    received = [getattr(signals, name) for name in dialect.end_of_work_signals]
-    return [(receives(signal, stock), receives(signal, now)) for signal in received]
+# Receivers of signals.
 
 
-def test_the_stock_receiver_is_replaced_by_ours():
-    assert set(receiving()) == {(False, True)}
+def djangos():
+    """The receiver under Django's name: ours, or Django's own while persistconn is not installed."""
+    return getattr(db, dialect.end_of_work)
 
 
-def test_the_stock_receiver_is_connected_again_when_it_is_uninstalled():
+def stock():
+    return getattr(djangos(), "__wrapped__", djangos())
+
+
+def app(**kwargs):
+    """A receiver of an app."""
+
+
+@pytest.fixture
+def uninstalled():
+    """The test installs persistconn. The receivers of requests are put back after it."""
     persistconn.uninstall()
-    assert set(receiving()) == {(True, True)}
+    requests = (signals.request_started, signals.request_finished)
+    before = [list(signal.receivers) for signal in requests]
+    yield
+    persistconn.uninstall()
+    for signal, receivers in zip(requests, before):
+        signal.receivers = receivers
     persistconn.install()
+
+
+def connect_before_djangos(signal, receiver):
+    signal.disconnect(stock())
+    signal.connect(receiver)
+    signal.connect(stock())
+
+
+@pytest.fixture(params=dialect.end_of_work_signals)
+def signal(request, uninstalled):
+    """One that Django receives, and an app, too, which connected before persistconn came."""
+    signal = getattr(signals, request.param)
+    signal.connect(app)
+    return signal
+
+
+def test_ours_receives_a_signal_in_the_place_of_djangos(signal):
+    before = received_by(signal)
+    persistconn.install()
+    assert received_by(signal) == [djangos() if r is stock() else r for r in before]
+
+
+def test_uninstalling_puts_djangos_receiver_in_the_place_of_ours(signal):
+    before = received_by(signal)
+    persistconn.install()
+    persistconn.uninstall()
+    assert received_by(signal) == before
+
+
+def test_installing_again_puts_ours_in_the_same_place(signal):
+    before = received_by(signal).index(djangos())
+    persistconn.install()
+    persistconn.uninstall()
+    persistconn.install()
+    assert received_by(signal).index(djangos()) == before
+
+
+def test_uninstalling_does_not_move_djangos_behind_what_was_connected_since(signal):
+    def later(**kwargs):
+        pass
+
+    persistconn.install()
+    signal.connect(later)
+    persistconn.uninstall()
+    assert received_by(signal).index(stock()) < received_by(signal).index(later)
+
+
+@pytest.mark.skipif(not support.BEFORE_1_6, reason="from 1.6 on Django receives it itself")
+def test_before_1_6_ours_is_the_first_to_receive_request_started(uninstalled):
+    signals.request_started.connect(app)
+    before = received_by(signals.request_started)
+    persistconn.install()
+    assert received_by(signals.request_started)[1:] == before
+
+
+def set_tenant(**kwargs):
+    connection.cursor().execute("SET app.tenant = 'acme'")
+
+
+def test_a_request_keeps_what_an_app_set_in_request_started(uninstalled):
+    signals.request_started.connect(set_tenant)
+    persistconn.install()
+    # No connection is kept idle: one that is given back before the view is closed.
+    with support.settings_as(PERSISTCONN_MAX_KEPT=0):
+        assert get("/tenant/").text == "acme"
+
+
+def test_another_thread_does_not_see_what_an_app_set_in_request_started(uninstalled):
+    seen = []
+
+    def look_from_another_thread(**kwargs):
+        seen.append(support.in_thread(tenant))
+
+    signals.request_started.connect(set_tenant)
+    persistconn.install()
+    signals.request_started.connect(look_from_another_thread)
+    get("/none/")
+    assert seen == [None]
+
+
+def tenant():
+    found = support.fetch("SELECT current_setting('app.tenant', true)")
+    end_of_work()
+    return found
+
+
+def audit(**kwargs):
+    connection.cursor().execute("INSERT INTO item VALUES ('audit')")
+    if support.BEFORE_1_6:
+        transaction.commit_unless_managed()
+
+
+def connect_after_djangos(signal, receiver):
+    signal.connect(receiver)
+
+
+@pytest.mark.parametrize("connect", [connect_before_djangos, connect_after_djangos])
+def test_a_row_written_in_request_finished_is_kept_or_lost_as_in_stock(connect, uninstalled, rows):
+    connect(signals.request_finished, audit)
+    get("/uncommitted/")
+    connection.close()
+    in_stock = rows()
+    support.ask("TRUNCATE item", database=support.DATABASE)
+    persistconn.install()
+    get("/uncommitted/")
+    end_of_work()
+    assert rows() == in_stock

@@ -1,4 +1,5 @@
-"""The engine: puts wrappers in place and takes them away without a trace. On classes of its own."""
+"""The engine: puts wrappers in place and takes them away without a trace. On classes of its own, and
+on signals of Django's."""
 
 from __future__ import absolute_import
 
@@ -6,23 +7,20 @@ import logging
 import sys
 import types
 
+import django
 import pytest
+import support
+from django.dispatch import Signal
 
-from persistconn.patching import HotWrap, Import, OptionalWrap, Patcher, Receiver, Wrap
-
-
-class FakeSignal(object):
-    """Has what the engine uses of django.dispatch.Signal."""
-
-    def __init__(self, *receivers):
-        self.receivers = list(receivers)
-
-    def connect(self, receiver):
-        self.receivers.append(receiver)
-
-    def disconnect(self, receiver):
-        if receiver in self.receivers:
-            self.receivers.remove(receiver)
+from persistconn.patching import (
+    HotWrap,
+    Import,
+    Listener,
+    OptionalWrap,
+    Patcher,
+    Receiver,
+    Wrap,
+)
 
 
 def shout(wrapped, instance, args, kwargs):
@@ -58,11 +56,12 @@ def target(monkeypatch):
     class Child(Base):
         pass
 
-    def function():
+    def function(**kwargs):
         return "function"
 
     module.Base, module.Child, module.function = Base, Child, function
-    module.signal = FakeSignal(function)
+    module.signal = Signal()
+    module.signal.connect(function)
     monkeypatch.setitem(sys.modules, "patching_target", module)
     return module
 
@@ -214,19 +213,160 @@ def receiver():
     return Receiver("patching_target", "signal", "patching_target", "function", "a test")
 
 
+def listener(function):
+    return Listener("patching_target", "signal", function, "a test")
+
+
+def received(target, sender=None):
+    return support.received_by(target.signal, sender)
+
+
+def receivers(*names):
+    """Make receivers that do nothing."""
+
+    def receiver(name):
+        def function(**kwargs):
+            pass
+
+        function.__name__ = name
+        return function
+
+    return [receiver(name) for name in names]
+
+
+@pytest.fixture
+def between(target):
+    """Two receivers, of which one was connected before the target's function, and one after it."""
+    before, after = receivers("before", "after")
+    target.signal = signal_with(before, target.function, after)
+    return before, after
+
+
+def signal_with(*connected):
+    signal = Signal()
+    for function in connected:
+        signal.connect(function)
+    return signal
+
+
 def test_a_signal_is_received_by_what_the_source_has(target):
     stock = target.function
     patches = patcher(wrap("function"), receiver())
     patches.apply()
-    assert target.signal.receivers == [target.function]
+    assert received(target) == [target.function]
     patches.undo()
-    assert target.signal.receivers == [stock]
+    assert received(target) == [stock]
 
 
 def test_a_receiver_that_was_disconnected_by_hand_stays_so_when_it_is_undone(target):
-    target.signal.receivers = []
+    target.signal.disconnect(target.function)
     patches = patcher(wrap("function"), receiver())
     patches.apply()
-    assert target.signal.receivers == [target.function]
+    assert received(target) == [target.function]
     patches.undo()
-    assert target.signal.receivers == []
+    assert received(target) == []
+
+
+def test_a_receiver_that_is_disconnected_by_hand_while_replaced_stays_so_when_it_is_undone(target):
+    patches = patcher(wrap("function"), receiver())
+    patches.apply()
+    target.signal.disconnect(target.function)
+    patches.undo()
+    assert received(target) == []
+
+
+def test_a_receiver_takes_the_place_of_the_one_that_it_replaces(target, between):
+    before, after = between
+    patches = patcher(wrap("function"), receiver())
+    patches.apply()
+    assert received(target) == [before, target.function, after]
+    patches.undo()
+
+
+def test_undoing_a_receiver_puts_the_replaced_one_in_its_place(target, between):
+    before, after = between
+    stock = target.function
+    patches = patcher(wrap("function"), receiver())
+    patches.apply()
+    (later,) = receivers("later")
+    target.signal.connect(later)
+    patches.undo()
+    assert received(target) == [before, stock, after, later]
+
+
+def test_a_receiver_in_place_of_one_that_was_disconnected_by_hand_is_the_last(target, between):
+    before, after = between
+    target.signal.disconnect(target.function)
+    patches = patcher(wrap("function"), receiver())
+    patches.apply()
+    assert received(target) == [before, after, target.function]
+    patches.undo()
+    assert received(target) == [before, after]
+
+
+def test_receivers_that_are_garbage_do_not_shift_the_place(target):
+    gone, before, after = receivers("gone", "before", "after")
+    target.signal = signal_with(gone, before, target.function, after)
+    del gone
+    patches = patcher(wrap("function"), receiver())
+    patches.apply()
+    assert received(target) == [before, target.function, after]
+    patches.undo()
+
+
+def test_a_send_under_way_misses_no_receiver_while_another_one_is_replaced(target, between):
+    entry_after = target.signal.receivers[2]
+    patches = patcher(wrap("function"), receiver())
+    sending = iter(target.signal.receivers)
+    next(sending), next(sending)
+    patches.apply()
+    assert next(sending) is entry_after
+    patches.undo()
+
+
+class SendingSignal(Signal):
+    """Sends at each connect(), as another thread may that is faster than this one."""
+
+    def connect(self, *args, **kwargs):
+        Signal.connect(self, *args, **kwargs)
+        self.send(sender=SendingSignal)
+
+
+@pytest.mark.skipif(django.VERSION < (1, 6), reason="signals cache since 1.6")
+def test_a_caching_signal_sends_in_the_new_order(target):
+    before, after = receivers("before", "after")
+    target.signal = SendingSignal(use_caching=True)
+    for function in (before, target.function, after):
+        target.signal.connect(function)
+    patches = patcher(wrap("function"), receiver())
+    patches.apply()
+    assert received(target, SendingSignal) == [before, target.function, after]
+    patches.undo()
+
+
+def test_a_listener_is_the_first_to_receive_a_signal(target):
+    calls = []
+
+    def theirs(**kwargs):
+        calls.append("theirs")
+
+    def ours(**kwargs):
+        calls.append("ours")
+
+    target.signal = signal_with(theirs)
+    patches = patcher(listener(ours))
+    patches.apply()
+    target.signal.send(sender=None)
+    assert calls == ["ours", "theirs"]
+    patches.undo()
+
+
+def test_a_send_under_way_calls_no_receiver_twice_while_a_listener_is_added(target, between):
+    second = target.signal.receivers[1]
+    (ours,) = receivers("ours")
+    patches = patcher(listener(ours))
+    sending = iter(target.signal.receivers)
+    next(sending)
+    patches.apply()
+    assert next(sending) is second
+    patches.undo()

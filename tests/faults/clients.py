@@ -5,6 +5,7 @@ from __future__ import absolute_import
 import random
 import threading
 import time
+from functools import partial
 
 import contenders
 from support import wait_until
@@ -19,22 +20,39 @@ PATIENCE = 20
 
 
 class Clients(object):
-    """``with Clients(ledger, 4, idle=(0.05, 0.1)) as clients:`` they work as long as the block."""
+    """``with Clients(ledger, 4, idle=(0.05, 0.1)) as clients:`` they work as long as the block.
 
-    def __init__(self, ledger, threads=4, idle=(0, 0), views=("transactional",), most=None, **unit):
-        self.ledger, self.idle, self.views, self.most = ledger, idle, views, most
+    Between two units they are idle for a time between two, or for what a function says. With as many
+    ``aliases`` as threads each thread has a database alias for itself.
+    """
+
+    def __init__(
+        self,
+        ledger,
+        threads=4,
+        idle=None,
+        views=("transactional",),
+        most=None,
+        aliases=("default",),
+        **unit
+    ):
+        self.ledger, self.views, self.most = ledger, views, most
+        self._idle = partial(random.uniform, *idle) if isinstance(idle, tuple) else idle
         self._unit, self._served = unit, []
         self._ended = threading.Event()
-        self.threads = [threading.Thread(target=self._run, name="client") for _ in range(threads)]
+        self.threads = [
+            threading.Thread(target=self._run, name="client", args=(aliases[n % len(aliases)],))
+            for n in range(threads)
+        ]
 
-    def _run(self):
+    def _run(self, alias):
         try:
             while not self._ended.is_set() and not self._have_done_all():
-                unit = self.ledger.unit(random.choice(self.views), **self._unit).run()
+                unit = self.ledger.unit(random.choice(self.views), alias=alias, **self._unit).run()
                 if unit.is_acknowledged:
                     self._served.append(unit)
-                if self.idle[1]:
-                    time.sleep(random.uniform(*self.idle))
+                if self._idle is not None:
+                    self._ended.wait(self._idle())
         finally:
             contenders.end_of_thread()
 

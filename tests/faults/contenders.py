@@ -12,6 +12,9 @@ from django.conf import settings
 PERSISTCONN, STOCK, POOL = "persistconn", "stock", "pool"
 ALL = [PERSISTCONN, STOCK, POOL]
 
+#: Aliases of one database that share no connection, as many as the clients of a scenario.
+APART = ["apart-%d" % n for n in range(4)]
+
 chosen = None
 
 
@@ -28,7 +31,7 @@ def set_up_django(cluster, contender):
     chosen = contender
     support.server = cluster
     settings.configure(
-        DATABASES={"default": database(cluster)},
+        DATABASES=dict((alias, database(cluster, alias)) for alias in ["default"] + APART),
         INSTALLED_APPS=["persistconn"] if is_ours() else [],
         LOGGING_CONFIG=None,
         **support.PROJECT
@@ -44,7 +47,7 @@ def set_up_django(cluster, contender):
         logging.getLogger(name).propagate = False
 
 
-def database(cluster):
+def database(cluster, alias):
     more = {}
     if chosen == STOCK:
         if django.VERSION < (4, 1):
@@ -56,7 +59,14 @@ def database(cluster):
         if django.VERSION < (5, 1) or support.driver.__name__ != "psycopg":
             raise NotOnThisDjango("Django's own pool needs Django 5.1 and psycopg 3")
         more = {"CONN_HEALTH_CHECKS": True}
-    return support.database_settings(cluster.database, OPTIONS=options(), **more)
+    own = {} if alias == "default" else apart(alias)
+    return support.database_settings(cluster.database, OPTIONS=options(**own), **more)
+
+
+def apart(alias):
+    """OPTIONS by which an alias differs from the others, and that change nothing else."""
+    own = {"keepalives_idle": 60 + APART.index(alias)}
+    return dict(own, pool={"min_size": 1, "max_size": 1}) if chosen == POOL else own
 
 
 def options(**more):
@@ -80,6 +90,7 @@ def close_all():
 
         persistconn.drain()
     elif chosen == POOL:
-        from django.db import connection
+        from django.db import connections
 
-        connection.close_pool()
+        for alias in connections:
+            connections[alias].close_pool()

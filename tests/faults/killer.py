@@ -3,6 +3,7 @@
 from __future__ import absolute_import
 
 import os
+import random
 import time
 
 import scenarios
@@ -15,7 +16,7 @@ WINDOW = 0.005
 PATIENCE = 20
 
 CHOOSE = """
-SELECT pid, pg_terminate_backend(pid) FROM (
+SELECT pid, pg_terminate_backend(pid), extract(epoch FROM clock_timestamp()) FROM (
     SELECT pid FROM pg_stat_activity WHERE application_name = '%s' AND %s ORDER BY random() LIMIT 1
 ) AS chosen"""
 
@@ -32,19 +33,31 @@ class Killer(object):
             done += wait_until(lambda: self.terminate_one(condition), PATIENCE)
         return done
 
+    def terminate_at_random(self, times, pause):
+        """Terminate so many sessions at moments that are ``pause`` seconds apart on average.
+
+        Return how many there were: in a moment without one, none is waited for, since it would be
+        terminated while it is being opened.
+        """
+        done, end = 0, time.time() + 2 * times * pause + PATIENCE
+        while done < times and time.time() < end:
+            time.sleep(random.uniform(0, 2 * pause))
+            done += self.terminate_one("true")
+        return done
+
     def terminate_one(self, condition):
         """Return whether there was one."""
         asked = time.time()
         rows = self._cluster.query(CHOOSE % (CLIENTS, condition))
         if not rows or not rows[0][1]:
             return False
-        self._note(rows[0][0], asked)
+        self._note(rows[0][0], asked, float(rows[0][2]))
         return True
 
-    def _note(self, pid, asked):
+    def _note(self, pid, asked, ordered):
         returned = time.time()
         wait_until(lambda: not os.path.exists("/proc/%d" % pid), 2)
-        self._kills[pid] = (asked, returned, time.time())
+        self._kills[pid] = (asked, ordered, returned, time.time())
 
     def of(self, unit):
         """When its session was terminated, in seconds from the unit's beginning."""
@@ -54,7 +67,11 @@ class Killer(object):
         """Whether its session had not ended, or hardly, when it was looked at for the unit."""
         if unit.pid not in self._kills:
             return False
-        asked, returned, gone = self._kills[unit.pid]
+        asked, _, returned, gone = self._kills[unit.pid]
         return unit.checked <= max(returned + WINDOW, gone) and asked <= unit.ended
 
     hit_in_use = hit_in_window
+
+    def hit_before_statement(self, unit):
+        """Whether its session was idle when the server was told to end it."""
+        return self._kills[unit.pid][1] < (unit.sent or unit.ended)

@@ -24,9 +24,10 @@ class Unit(object):
     #: Left alone: it took longer than anybody's patience.
     is_hanging = False
 
-    def __init__(self, view, pause=0, on_hold=None, first="SELECT 1"):
+    def __init__(self, view, pause=0, on_hold=None, first="SELECT 1", alias="default"):
         self.key = "key-%d" % next(numbers)
         self.view, self.pause, self.on_hold, self.first = view, pause, on_hold, first
+        self.alias = alias
 
     def run(self):
         under_way[self.key] = self

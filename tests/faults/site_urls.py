@@ -6,7 +6,7 @@ import time
 
 import ledger
 import support
-from django.db import connection, transaction
+from django.db import connections, transaction
 from django.http import HttpResponse
 
 try:
@@ -21,8 +21,8 @@ in_a_transaction = getattr(transaction, "atomic", None) or transaction.commit_on
 
 
 def cursor_for(unit):
-    cursor = connection.cursor()
-    unit.pid = backend_pid(connection.connection)
+    cursor = connections[unit.alias].cursor()
+    unit.pid = backend_pid(connections[unit.alias].connection)
     return cursor
 
 
@@ -39,7 +39,7 @@ def insert(unit, cursor):
 
 
 def transactional(unit):
-    @in_a_transaction
+    @in_a_transaction(using=unit.alias)
     def work():
         cursor = cursor_for(unit)
         unit.stage = ledger.STATEMENT
@@ -60,7 +60,7 @@ def autocommitting(unit):
     insert(unit, cursor)
     unit.stage = ledger.COMMIT
     if support.BEFORE_1_6:
-        transaction.commit_unless_managed()
+        transaction.commit_unless_managed(using=unit.alias)
     if unit.on_hold:
         unit.on_hold()
 
@@ -68,7 +68,7 @@ def autocommitting(unit):
 def twice(unit):
     """Outside a transaction: an error, and the next statement of the same request."""
     try:
-        support.fetch(unit.first)
+        support.fetch(unit.first, unit.alias)
     except support.database_errors() as error:
         unit.error = error
     autocommitting(unit)
@@ -77,15 +77,15 @@ def twice(unit):
 def unfinished(unit):
     """Writes, and leaves the end of the transaction to the end of the request."""
     if not support.BEFORE_1_6:
-        transaction.set_autocommit(False)
+        transaction.set_autocommit(False, using=unit.alias)
     unit.stage = ledger.STATEMENT
     insert(unit, cursor_for(unit))
     unit.on_hold()
 
 
 def reading(unit):
-    support.fetch(unit.first)
-    unit.pid = backend_pid(connection.connection)
+    support.fetch(unit.first, unit.alias)
+    unit.pid = backend_pid(connections[unit.alias].connection)
 
 
 VIEWS = [transactional, autocommitting, twice, unfinished, reading]

@@ -7,6 +7,8 @@ import random
 import threading
 import time
 
+import contenders
+import pytest
 import scenarios
 from clients import Clients, Workers
 from killer import Killer
@@ -67,6 +69,49 @@ def test_sessions_terminated_while_idle_for_a_moment_cost_nothing(cluster):
         with Clients(scenario.ledger, 4, idle=(0.05, 0.1), views=VIEWS):
             scenario.injected = killer.terminate(500, IDLE)
         require_none_before_the_window(scenario, killer)
+
+
+def at_random():
+    """Seconds until the next request of a client that knows of no other: 0.1 on average."""
+    return min(1, random.expovariate(10))
+
+
+@pytest.mark.parametrize("aliases, pools", [(["default"], "1 pool"), (contenders.APART, "4 pools")])
+def test_sessions_of_independent_clients_are_lost_at_their_use_alone(cluster, aliases, pools):
+    """How many kills a request sees depends on how often a session is used: no bound is asked for."""
+    killer = Killer(cluster)
+    with Scenario("session of independent clients terminated, " + pools) as scenario:
+        with through(cluster), Clients(
+            scenario.ledger, 4, idle=at_random, views=VIEWS, aliases=aliases
+        ):
+            scenario.injected = killer.terminate_at_random(500 if scenarios.full else 10, 0.25)
+        require_kills_to_be_seen_at_a_use_alone(scenario, killer)
+        require_each_pool_its_own_sessions(scenario)
+
+
+def require_kills_to_be_seen_at_a_use_alone(scenario, killer):
+    visible = scenario.ledger.visible()
+    at_use = [unit for unit in visible if killer.hit_in_use(unit)]
+    idle = [unit for unit in at_use if killer.hit_before_statement(unit)]
+    scenario.note = (
+        "%.1f %% of the kills seen: %d idle less than 5 ms before the statement,"
+        " %d in a running statement, %d other"
+    ) % (
+        100.0 * len(visible) / max(1, scenario.injected),
+        len(idle),
+        len(at_use) - len(idle),
+        len(visible) - len(at_use),
+    )
+    for unit in visible:
+        scenario.require(unit in at_use, "neither idle for a moment nor in use:", unit)
+
+
+def require_each_pool_its_own_sessions(scenario):
+    users = {}
+    for unit in scenario.ledger.units:
+        users.setdefault(unit.pid, set()).add(unit.alias)
+    shared = [pid for pid in users if pid is not None and len(users[pid]) > 1]
+    scenario.require(not shared, "used through more than one alias:", shared)
 
 
 def test_sessions_terminated_in_any_state_cost_their_transaction(cluster):
