@@ -65,6 +65,10 @@ class Entry(object):
         max_idle = self.values.max_idle
         return "idle" if max_idle is not None and now - self.used_at >= max_idle else None
 
+    def can_expire(self):
+        """Whether there is a time after which it must not stay idle."""
+        return self.values.max_age is not None or self.values.max_idle is not None
+
     def outlived(self, now):
         """Whether it is older than MAX_AGE."""
         max_age = self.values.max_age

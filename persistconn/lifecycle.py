@@ -192,8 +192,7 @@ def cursor_made(wrapper, cursor):
 
 
 def raw_wanted(wrapper):
-    """Somebody has asked for an open connection, and may do with it whatever he likes."""
-    before_use(wrapper)
+    """Somebody has asked for the connection itself, and may do with it whatever he likes."""
     lease.of(wrapper).is_own = True
 
 

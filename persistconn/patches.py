@@ -21,14 +21,17 @@ def ensuring_connection(original, switch):
     callers = dialect.callers_of_ensure_connection()
 
     def ensure_connection(wrapper):
-        if switch.is_on:
-            if wrapper.connection is None and not wrapper.in_atomic_block:
-                lifecycle.checkout(wrapper)
-            if _getframe(1).f_code not in callers and wrapper.connection is not None:
-                lifecycle.raw_wanted(wrapper)
-            if is_djangos and wrapper.connection is not None and running_loop() is None:
-                return None
-        return original(wrapper)
+        if not switch.is_on:
+            return original(wrapper)
+        by_django = _getframe(1).f_code in callers
+        if wrapper.connection is None and not wrapper.in_atomic_block:
+            lifecycle.checkout(wrapper)
+        elif not by_django:
+            lifecycle.before_use(wrapper)
+        if not is_djangos or wrapper.connection is None or running_loop() is not None:
+            original(wrapper)
+        if not by_django:
+            lifecycle.raw_wanted(wrapper)
 
     return ensure_connection
 

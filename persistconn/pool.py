@@ -259,7 +259,8 @@ class Pool(object):
             self._serve_waiters()
         if entry.generation != self._generation:
             self._close_idle("closed by caller", lambda entry: entry.generation < self._generation)
-        self._on_idle()
+        if entry.can_expire():
+            self._on_idle()
 
     def _close_surplus(self, max_kept):
         # Several threads released at the same moment.
@@ -321,11 +322,14 @@ class Pool(object):
                 self.discard(entry, reason)
 
     def expire(self):
-        """Close idle connections that are too old, or idle for too long. Return how many are left."""
+        """Close idle connections that are too old, or idle for too long.
+
+        Return whether there are others that will be so.
+        """
         now = compat.monotonic()
         for reason in ("age", "idle"):
             self._close_idle(reason, lambda entry: entry.expired(now) == reason)
-        return len(self._idle)
+        return any(entry.can_expire() for entry in list(self._idle))
 
     def keep(self, keeping):
         """Whether connections are kept from now on. If not, the idle ones are closed, and those in

@@ -33,7 +33,10 @@ class Pools(object):
         """Return the pool of a key, and remember its user, which tells whether it ``is_current()``."""
         mine = self._process.get()
         while True:
-            pool = mine.by_key.get(key) or mine.add(key, alias, self._keeping)
+            pool = mine.by_key.get(key)
+            if pool is None:
+                pool = mine.add(key, alias, self._keeping)
+                self._retire_others(pool)
             pool.users.add(weakref.ref(user, pool.users.discard))
             # It may have been retired at this moment, for want of users.
             if not pool.is_retired:
@@ -43,6 +46,12 @@ class Pools(object):
         """A user has moved to another pool. Close what it left if nobody else uses that."""
         if not _has_users(pool):
             self._retire(pool)
+
+    def _retire_others(self, pool):
+        # The users of an alias's settings before may all have ended with their threads.
+        for other in list(self._process.get().by_key.values()):
+            if other.alias == pool.alias and other is not pool:
+                self.left(other)
 
     def _retire(self, pool):
         mine = self._process.get()
@@ -80,10 +89,10 @@ class Pools(object):
         return by_alias
 
     def expire(self):
-        """Close idle connections whose time is over. Return how many idle ones are left."""
-        left = 0
+        """Close idle connections whose time is over. Return whether there are others to watch."""
+        left = False
         for pool in self.all():
-            left += pool.expire()
+            left = pool.expire() or left
             if pool.is_empty() and not _has_users(pool):
                 self._forget(pool)
         return left

@@ -119,10 +119,10 @@ OF_THEIR_OWN = [{"MAX_AGE": 0}, {"MAX_AGE": 1}, {"MAX_IDLE": 0.2}]
 
 @pytest.mark.parametrize("own", OF_THEIR_OWN, ids=str)
 def test_a_wrapper_made_by_hand_does_not_change_when_its_alias_closes_idle_sessions(own):
-    kept = unit_of_work()
     settings_dict = dict(connections["default"].settings_dict, PERSISTCONN=own)
     wrapper = connections["default"].__class__(settings_dict, "default")
     wrapper.cursor().close()
+    kept = unit_of_work()
     in_thread(unit_of_work)
     end_of_work()
     wrapper.close()
