@@ -36,7 +36,7 @@ class Pools(object):
             pool = mine.by_key.get(key)
             if pool is None:
                 pool = mine.add(key, alias, self._keeping)
-                self._retire_others(pool)
+                self._tidy(pool)
             pool.users.add(weakref.ref(user, pool.users.discard))
             # It may have been retired at this moment, for want of users.
             if not pool.is_retired:
@@ -47,11 +47,16 @@ class Pools(object):
         if not _has_users(pool):
             self._retire(pool)
 
-    def _retire_others(self, pool):
-        # The users of an alias's settings before may all have ended with their threads.
-        for other in list(self._process.get().by_key.values()):
-            if other.alias == pool.alias and other is not pool:
-                self.left(other)
+    def _tidy(self, new):
+        """Close and forget the pools that nobody uses, at the moment when there is one more."""
+        for pool in self.all():
+            if pool is new:
+                continue
+            # The users of an alias's settings before may all have ended with their threads.
+            if pool.alias == new.alias:
+                self.left(pool)
+            if pool.is_empty() and not _has_users(pool):
+                self._forget(pool)
 
     def _retire(self, pool):
         mine = self._process.get()

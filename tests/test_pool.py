@@ -438,6 +438,7 @@ def test_the_invariants_hold_at_every_step_of_a_random_life(pool, driver):
                 continue
             check(entry, chance)
             if is_new(entry) and chance.random() < 0.9:
+                entry.values = Values(None, None)
                 entry.opened(Raw(), driver)
             what = chance.random()
             if is_new(entry) or what < 0.05:

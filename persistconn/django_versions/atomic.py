@@ -150,9 +150,7 @@ class Django18(object):
 
     def is_registered(self, wrapper):
         """Whether the running thread's ``connections`` have the wrapper."""
-        from django.db import connections
-
-        return getattr(connections._connections, wrapper.alias, None) is wrapper
+        return any(known is wrapper for known in self.initialised())
 
     def probe(self, wrapper):
         """The statement that asks the server whether it is there."""

@@ -154,11 +154,6 @@ class Django13(Django14):
     def owner(self, wrapper):
         return None
 
-    def is_registered(self, wrapper):
-        from django.db import connections
-
-        return connections._connections.get(wrapper.alias) is wrapper
-
     def belongs_to(self, wrapper, ident):
         # What the thread had in it is gone with the thread.
         return False
