@@ -70,8 +70,8 @@ def nothing_is_left_behind():
 
 
 def threads():
-    # asgiref keeps those of its executor for ever, and persistconn its one watchdog.
-    kept = ("ThreadPoolExecutor", "persistconn watchdog")
+    # asgiref keeps those of its executor for ever.
+    kept = "ThreadPoolExecutor"
     return set(t for t in threading.enumerate() if not t.name.startswith(kept))
 
 

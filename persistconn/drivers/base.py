@@ -5,8 +5,9 @@ from __future__ import absolute_import
 import logging
 import os
 import socket
+from functools import partial
 
-from persistconn.watchdog import Limit, Limitless
+from persistconn.watchdog import Limit
 
 logger = logging.getLogger("persistconn")
 
@@ -103,9 +104,8 @@ class Driver(object):
         raw.rollback()
 
     def limit(self, raw, timeout):
-        """``with driver.limit(raw, seconds):`` the line is cut if the block lasts longer."""
-        fd = self.fileno(raw)
-        return Limit(fd, timeout) if fd is not None else Limitless()
+        """``with driver.limit(raw, seconds):`` the socket is shut down if the block lasts longer."""
+        return Limit(partial(self.fileno, raw), timeout)
 
     def is_its_error(self, raw, error):
         """Whether the driver raised it, of whatever kind."""
