@@ -4,6 +4,7 @@ from __future__ import absolute_import
 
 import threading
 
+from persistconn import compat
 from persistconn.fork import PerProcess
 from persistconn.pool import Pool
 
@@ -94,10 +95,8 @@ class Housekeeper(object):
         with self._lock:
             self._wanted.set()
             if not self._running:
-                self._running = True
-                thread = threading.Thread(target=self._run, name="persistconn housekeeper")
-                thread.daemon = True
-                thread.start()
+                # Without a thread they are closed at their next use.
+                self._running = compat.start_thread(self._run)
 
     def _run(self):
         seconds = 0

@@ -188,7 +188,7 @@ def test_max_kept_0_keeps_none():
 
 
 def housekeepers():
-    return [t for t in threading.enumerate() if t.name == "persistconn housekeeper"]
+    return support.threads_in(lifecycle.housekeepers.get()._run)
 
 
 def test_what_is_idle_too_long_is_closed_without_traffic():
@@ -197,7 +197,7 @@ def test_what_is_idle_too_long_is_closed_without_traffic():
         assert len(backends()) == 1
         assert wait_until(lambda: backends() == [])
         assert wait_until(lambda: stats()["discarded"].get("idle"))
-    assert wait_until(lambda: housekeepers() == [])
+    assert wait_until(lambda: housekeepers() == 0)
 
 
 def test_what_was_idle_too_long_is_not_used_either(clock):
@@ -210,12 +210,12 @@ def test_what_was_idle_too_long_is_not_used_either(clock):
     persistconn.drain()
     # It would look again after 50 seconds only, and find that there is nothing to do.
     lifecycle.housekeepers.get().wanted()
-    assert wait_until(lambda: housekeepers() == [])
+    assert wait_until(lambda: housekeepers() == 0)
 
 
 def test_its_thread_runs_only_when_it_is_set():
     unit_of_work()
-    assert housekeepers() == []
+    assert housekeepers() == 0
 
 
 def test_its_thread_starts_again_after_a_fork():
@@ -228,7 +228,7 @@ def test_its_thread_starts_again_after_a_fork():
 
         assert in_child(work) == 0
         assert wait_until(lambda: backends() == [])
-    assert wait_until(lambda: housekeepers() == [])
+    assert wait_until(lambda: housekeepers() == 0)
 
 
 def test_a_thread_that_ends_without_giving_back_loses_its_connection_within_a_second(no_collector):
