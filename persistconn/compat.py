@@ -2,16 +2,19 @@
 
 from __future__ import absolute_import
 
+import _socket
+import atexit
 import os
 import select
 import sys
+import threading
 import time
 from functools import partial
 
 try:
-    from _thread import get_ident, start_new_thread
+    import _thread
 except ImportError:  # Python 2
-    from thread import get_ident, start_new_thread
+    import thread as _thread
 
 try:
     # The one that get_running_loop() asks before it raises.
@@ -24,13 +27,20 @@ except ImportError:  # Python 2
 
 __all__ = [
     "FORKS_IN_C_KEEP_LOCKS",
+    "acquire",
     "after_fork_in_child",
+    "alive",
     "get_ident",
+    "innermost",
     "monotonic",
+    "native_sleep",
+    "native_socket",
     "poller",
     "reraise",
     "running_loop",
-    "start_new_thread",
+    "start_named_thread",
+    "start_native_thread",
+    "start_thread",
 ]
 
 
@@ -50,26 +60,103 @@ def after_fork_in_child(function):
         os.register_at_fork(after_in_child=function)
 
 
-def start_thread(function, name, *args):
-    import threading
+# Each system has its own number for CLOCK_MONOTONIC.
+_CLOCKS = {"linux": 1, "darwin": 6, "freebsd": 4}
 
-    thread = threading.Thread(target=function, name=name, args=args)
+
+def _clock_of_libc():
+    """Return what time.monotonic() is in Python 3, or None where libc has no such clock."""
+    try:
+        import ctypes
+
+        clock = _CLOCKS[sys.platform.rstrip("0123456789")]
+        library = ctypes.PyDLL(None)
+        if not hasattr(library, "clock_gettime"):
+            library = ctypes.PyDLL("librt.so.1")  # glibc before 2.17
+        clock_gettime = library.clock_gettime
+        # As long as needed where these numbers have 64 bits on a system of 32.
+        now = (ctypes.c_long * 4)()
+        pointer = ctypes.byref(now)
+        if clock_gettime(clock, pointer) != 0:
+            return None
+    except (ImportError, KeyError, OSError, AttributeError):
+        return None
+    # Without argtypes, which make a call twice as dear.
+    clock_gettime.restype = None
+
+    def monotonic():
+        # All threads share the buffer: PyDLL keeps the interpreter's lock during the call, and one
+        # slice reads both numbers.
+        clock_gettime(clock, pointer)
+        seconds, nanoseconds = now[:2]
+        return seconds + nanoseconds * 1e-9
+
+    return monotonic
+
+
+#: Seconds on a clock that nobody can set. Python 2 has it on Linux, macOS and FreeBSD. Elsewhere it
+#: gets the wall clock: if that is set back, waits take longer and connections look younger.
+monotonic = getattr(time, "monotonic", None) or _clock_of_libc() or time.time
+
+_monkey = sys.modules.get("gevent.monkey")
+
+
+def _native(module, name):
+    """A function of a module as it was before gevent replaced it."""
+    if _monkey is not None:
+        return _monkey.get_original(module.__name__, name)
+    return getattr(module, name)
+
+
+get_ident = _thread.get_ident
+native_sleep = _native(time, "sleep")
+_start_natively = _native(_thread, "start_new_thread")
+
+#: Whether the interpreter goes on. False at its exit, None when Python 2 has cleared this module.
+alive = True
+_native_threads = set()
+
+
+def start_thread(function, *args):
+    """Call a function in a background thread; under gevent, in a greenlet.
+
+    Return False if no thread can start: too many run, or the interpreter is ending.
+    """
+    return _start(_thread.start_new_thread, function, args) if alive else False
+
+
+def start_named_thread(name, function):
+    """The same in a thread that ``threading`` lists; not to be called by a destructor."""
+    thread = threading.Thread(target=_run, name=name, args=(function, ()))
     thread.daemon = True
     try:
         thread.start()
-    except Exception:
+    except (RuntimeError, _thread.error):
         return False
     return True
 
 
-def acquire(lock, seconds):
-    if not PY2:
-        return lock.acquire(True, seconds)
-    ends_at = time.time() + seconds
-    while not lock.acquire(False):
-        if time.time() >= ends_at:
-            return False
-        time.sleep(0.005)
+def start_native_thread(function, *args):
+    """The same in a thread of the system, also under gevent: the function must not use gevent.
+
+    It must return soon after ``alive`` has become false.
+    """
+    if not alive:
+        return False
+    # With the pid, as a forked child has none of its parent's threads.
+    me = os.getpid(), object()
+    _native_threads.add(me)
+    started = _start(_start_natively, _run_native, (me, function, args))
+    if not started:
+        _native_threads.discard(me)
+    return started
+
+
+def _start(start, function, args):
+    try:
+        start(_run, (function, args))
+    except (RuntimeError, _thread.error):
+        return False
     return True
 
 
@@ -80,8 +167,62 @@ def innermost(function):
     return function
 
 
-# Python 2 has only the wall clock: a clock set back makes a connection look younger.
-monotonic = getattr(time, "monotonic", time.time)
+def _run(function, args):
+    try:
+        function(*args)
+    except:  # noqa: E722, as Python 2 clears the names of exceptions as well
+        if alive:
+            raise
+
+
+def _run_native(me, function, args):
+    try:
+        function(*args)
+    finally:
+        _native_threads.discard(me)
+
+
+@atexit.register
+def _exit():
+    global alive
+    alive = False
+    if PY2:
+        _wait_for_native_threads(monotonic() + 1)
+
+
+def _wait_for_native_threads(ends_at):
+    """Let them return before Python 2 clears the modules that they use."""
+    me = os.getpid()
+    while monotonic() < ends_at and any(pid == me for pid, _ in list(_native_threads)):
+        native_sleep(0.01)
+
+
+if PY2:
+
+    def acquire(lock, seconds):
+        """Wait up to so many seconds for a lock. Return whether it was acquired."""
+        ends_at, pause = monotonic() + seconds, 0.0005
+        while not lock.acquire(False):
+            left = ends_at - monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(pause, left))
+            pause = min(2 * pause, 0.05)
+        return True
+
+else:
+
+    def acquire(lock, seconds):
+        """Wait up to so many seconds for a lock. Return whether it was acquired."""
+        return lock.acquire(True, min(max(seconds, 0), threading.TIMEOUT_MAX))
+
+
+def native_socket(fd):
+    """A socket on a copy of a descriptor, never gevent's."""
+    if PY2:
+        return _socket.fromfd(fd, _socket.AF_INET, _socket.SOCK_STREAM)
+    return _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM, 0, os.dup(fd))
+
 
 # Python 2's select has no name for it; elsewhere than on Linux the number means something else.
 POLLRDHUP = getattr(select, "POLLRDHUP", 0x2000 if sys.platform.startswith("linux") else 0)
@@ -90,8 +231,7 @@ READABLE = select.POLLIN | select.POLLPRI if hasattr(select, "POLLIN") else 1
 
 
 # gevent's own knows only "readable", and switches greenlets to find that out.
-_monkey = sys.modules.get("gevent.monkey")
-_new_poll = _monkey.get_original("select", "poll") if _monkey else getattr(select, "poll", None)
+_new_poll = _native(select, "poll") if hasattr(select, "poll") else None
 
 
 def _poll(fd):

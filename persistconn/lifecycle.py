@@ -165,7 +165,6 @@ def before_use(wrapper):
                 _give_back(wrapper, held)
 
 
-
 def _meet(wrapper, held):
     """Take over a connection that was opened while we were not asked."""
     # connect() sets autocommit while the entry is still empty.

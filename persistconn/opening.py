@@ -5,7 +5,7 @@ from __future__ import absolute_import
 import contextlib
 
 from persistconn import compat
-from persistconn.watchdog import Limit, Limitless
+from persistconn.watchdog import Limit
 
 
 class Opening(object):
@@ -44,7 +44,7 @@ class Opening(object):
     def _limit(self, seconds):
         # What Django sends before it is ready with a connection must end as well. But applications
         # connect while they are imported, and the watchdog is a thread.
-        return Limitless() if compat.FORKS_IN_C_KEEP_LOCKS else Limit(self, seconds)
+        return Limit(self.fileno, None if compat.FORKS_IN_C_KEEP_LOCKS else seconds)
 
     def fileno(self):
         return self._driver.fileno(self.wrapper.connection)

@@ -258,7 +258,7 @@ class Pool(object):
         if self._waiters:
             self._serve_waiters()
         if entry.generation != self._generation:
-            self._close_idle("closed by caller", lambda entry: entry.generation < self._generation)
+            self._close_idle(self._is_drained)
         if entry.can_expire():
             self._on_idle()
 
@@ -313,11 +313,15 @@ class Pool(object):
     def drain(self):
         """Close all idle connections now, and those in use when they are released."""
         self._generation += 1
-        self._close_idle("closed by caller", lambda entry: True)
+        self._close_idle(self._is_drained)
 
-    def _close_idle(self, reason, is_to_close):
+    def _is_drained(self, entry):
+        return "closed by caller" if entry.generation != self._generation else None
+
+    def _close_idle(self, find_reason):
         for entry in list(self._idle):
-            if is_to_close(entry) and _remove(self._idle, entry):
+            reason = find_reason(entry)
+            if reason is not None and _remove(self._idle, entry):
                 entry.is_idle = False
                 self.discard(entry, reason)
 
@@ -327,8 +331,7 @@ class Pool(object):
         Return whether there are others that will be so.
         """
         now = compat.monotonic()
-        for reason in ("age", "idle"):
-            self._close_idle(reason, lambda entry: entry.expired(now) == reason)
+        self._close_idle(lambda entry: entry.expired(now))
         return any(entry.can_expire() for entry in list(self._idle))
 
     def keep(self, keeping):

@@ -4,7 +4,7 @@ connections in time. No lock here either, for the reasons that pool.py gives.
 
 from __future__ import absolute_import
 
-import threading
+import time
 import weakref
 
 from persistconn import compat
@@ -156,7 +156,6 @@ class Housekeeper(object):
     def __init__(self, pools):
         self._pools = pools
         self._may_start = [True]  # popped by the one that starts the thread
-        self._ended = threading.Event()
         self.is_running = False
 
     def wanted(self):
@@ -170,7 +169,7 @@ class Housekeeper(object):
         except IndexError:
             return
         self.is_running = True
-        if not compat.start_thread(self._run, "persistconn housekeeper"):
+        if not compat.start_named_thread("persistconn housekeeper", self._run):
             self._stop()
 
     def _stop(self):
@@ -178,8 +177,8 @@ class Housekeeper(object):
         self._may_start.append(True)
 
     def _run(self):
-        while not self._ended.is_set():
-            self._ended.wait(INTERVAL)
+        while compat.alive:
+            time.sleep(INTERVAL)
             if not self._pools.expire():
                 self._stop()
                 # A connection may have become idle before that was said.

@@ -1,118 +1,133 @@
-"""Cuts the line of who waits too long for an answer. Knows neither Django nor a driver.
+"""Shuts down a socket when its server takes too long to answer. Knows neither Django nor a driver.
 
 No driver bounds its own wait against everything a network can do: a time-out of the kernel does
-not see a server that is stopped, nor a PgBouncer whose server is gone. So the socket is shut
-down from another thread, and the driver, whatever it waits for, sees the end of its connection.
+not see a server that is stopped, nor a PgBouncer whose server is gone. So another thread shuts
+the socket down, and the driver, whatever it waits for, sees the end of its connection.
+
+There are no locks: at any point a signal handler may raise an exception, or use a limit of its own.
+Each decision is one atomic operation on a set or a dict.
 """
 
 from __future__ import absolute_import
 
-import atexit
 import socket
-import threading
+import time
+import weakref
 
 from persistconn import compat
 from persistconn.fork import PerProcess
 
-#: Seconds by which a limit may be exceeded at the most, for a thread that costs next to nothing.
+#: Seconds between two looks at the limits: a block may last that much longer.
 TICK = 0.1
+
+#: Seconds without any limit after which the thread ends.
+LINGER = 5
+
+#: Seconds that a block waits at most while its socket is being shut down.
+PATIENCE = 1
 
 
 class Limit(object):
-    """``with Limit(line, seconds):`` the socket is shut down if the block lasts longer.
+    """``with Limit(fileno, seconds):`` the socket is shut down if the block lasts longer.
 
-    ``line``: its descriptor, or an object whose fileno() is asked for it then, and may raise.
+    ``fileno()`` is called only then, as a descriptor's number may have been reused. Nothing is shut
+    down if it returns None or raises. ``seconds`` None: no limit.
     """
 
-    __slots__ = ("line", "seconds", "ends_at")
+    __slots__ = ("fileno", "seconds", "ends_at", "is_over", "_watchdog", "_ref", "__weakref__")
 
-    def __init__(self, line, seconds):
-        self.line = line
+    def __init__(self, fileno, seconds):
+        self.fileno = fileno
         self.seconds = seconds
 
     def __enter__(self):
-        self.ends_at = compat.monotonic() + self.seconds
-        _watchdogs.get().watch(self)
+        if self.seconds is not None:
+            self.is_over = False
+            self.ends_at = compat.monotonic() + self.seconds
+            self._ref = weakref.ref(self)
+            self._watchdog = _watchdogs.get()
+            self._watchdog.watch(self._ref)
 
     def __exit__(self, *exception):
-        _watchdogs.get().forget(self)
+        if self.seconds is not None and not self._watchdog.forget(self._ref):
+            self._wait_until_shut_down()
+
+    def _wait_until_shut_down(self):
+        # What follows the block may close the socket, and another one get its number.
+        ends_at = compat.monotonic() + PATIENCE
+        while not self.is_over and compat.monotonic() < ends_at:
+            time.sleep(0.001)
+
+    def shut_down(self):
+        try:
+            _shut_down(self.fileno)
+        except Exception:
+            pass  # The connection has no socket any more, or the peer was faster.
+        finally:
+            self.is_over = True
 
 
-class Limitless(object):
-    """For a connection whose socket cannot be had."""
-
-    def __enter__(self):
-        pass
-
-    def __exit__(self, *exception):
-        pass
+def _shut_down(fileno):
+    fd = fileno()
+    copy = compat.native_socket(fd)
+    try:
+        # The copy is of the connection's own socket if that has this number before and after.
+        if fileno() == fd:
+            copy.shutdown(socket.SHUT_RDWR)
+    finally:
+        copy.close()
 
 
 class Watchdog(object):
-    """One thread for all limits of a process, started with the first."""
+    """The limits of a process, and the thread that watches them while there are any.
+
+    The references are weak: an exception may keep a limit from being forgotten, and then it must
+    not shut down a connection that somebody else has by now.
+    """
 
     def __init__(self):
-        self._lock = threading.Lock()
         self._limits = set()
-        self._wanted = threading.Event()
-        self._ended = threading.Event()
-        self._thread = None
+        self._runner = {}
 
-    def watch(self, limit):
-        with self._lock:
-            self._limits.add(limit)
-            if self._thread is None:
-                self._start()
-            self._wanted.set()
+    def watch(self, ref):
+        self._limits.add(ref)
+        if not self._runner:
+            # If no thread can start, the work goes on without a limit.
+            compat.start_native_thread(self._run)
 
-    def forget(self, limit):
-        with self._lock:
-            self._limits.discard(limit)
-
-    def end(self):
-        """End the thread; at the exit of Python 2 it would find its modules gone."""
-        if self._thread is not None:
-            self._ended.set()
-            self._wanted.set()
-            self._thread.join()
-
-    def _start(self):
-        self._thread = threading.Thread(target=self._run, name="persistconn watchdog")
-        self._thread.daemon = True
-        self._thread.start()
+    def forget(self, ref):
+        """Return whether it was still watched. Of two threads that ask, one gets True."""
+        try:
+            self._limits.remove(ref)
+        except KeyError:
+            return False
+        return True
 
     def _run(self):
-        while not self._ended.is_set():
-            self._wanted.wait()
-            self._ended.wait(TICK)
-            with self._lock:
-                # Under the lock, so that nobody closes the descriptor meanwhile and its number
-                # becomes somebody else's.
-                self._cut_overdue()
-                if not self._limits:
-                    self._wanted.clear()
+        me = object()
+        # One of all that were started goes on. It looks again, as a limit may come while it ends.
+        while compat.alive and self._limits and self._runner.setdefault("me", me) is me:
+            try:
+                self._watch_limits()
+            finally:
+                self._runner.clear()
 
-    def _cut_overdue(self):
-        now = compat.monotonic()
-        for limit in [limit for limit in self._limits if now >= limit.ends_at]:
-            self._limits.discard(limit)
-            _shut_down(limit.line)
+    def _watch_limits(self):
+        now = ends_at = compat.monotonic()
+        while now <= ends_at and compat.alive:
+            compat.native_sleep(TICK)
+            now = compat.monotonic()
+            if self._limits:
+                self._shut_down_overdue(now)
+                ends_at = now + LINGER
 
-
-def _shut_down(line):
-    try:
-        fd = line if isinstance(line, int) else line.fileno()
-        # Of what family it is does not matter for this.
-        line = socket.fromfd(fd, socket.AF_INET, socket.SOCK_STREAM)
-    except Exception:
-        return
-    try:
-        line.shutdown(socket.SHUT_RDWR)
-    except (OSError, socket.error):
-        pass
-    finally:
-        line.close()
+    def _shut_down_overdue(self, now):
+        for ref in list(self._limits):
+            limit = ref()
+            if limit is None:
+                self._limits.discard(ref)
+            elif now >= limit.ends_at and self.forget(ref):
+                limit.shut_down()
 
 
 _watchdogs = PerProcess(Watchdog)
-atexit.register(lambda: _watchdogs.get().end())

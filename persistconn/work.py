@@ -7,7 +7,6 @@ on.
 
 from __future__ import absolute_import
 
-import atexit
 import threading
 import weakref
 
@@ -85,8 +84,6 @@ class Witness(object):
     as whoever is interrupted by it may hold any lock; so it starts a thread that does the rest.
     """
 
-    exiting = False
-
     def __init__(self, wrappers, abandon):
         self._ident = compat.get_ident()
         self._wrappers = wrappers
@@ -95,11 +92,6 @@ class Witness(object):
 
     def __del__(self):
         left = [ref() for ref in list(self._wrappers.values())]
-        if left and not self.exiting:
-            self._start(self._abandon, "persistconn", left, self._ident)
-
-
-@atexit.register
-def _exit():
-    # Then everything is closed by the exit itself, and no thread can be started any more.
-    Witness.exiting = True
+        if left:
+            # At the exit none starts, and everything is closed by the exit itself.
+            self._start(self._abandon, left, self._ident)

@@ -70,9 +70,9 @@ def nothing_is_left_behind():
 
 
 def threads():
-    # asgiref keeps those of its executor for ever, and persistconn its one watchdog, and its one
-    # housekeeper until a second after the last connection was idle.
-    kept = ("ThreadPoolExecutor", "persistconn watchdog", "persistconn housekeeper")
+    # asgiref keeps those of its executor for ever, persistconn its one housekeeper until a second
+    # after the last connection was idle.
+    kept = ("ThreadPoolExecutor", "persistconn housekeeper")
     return set(t for t in threading.enumerate() if not t.name.startswith(kept))
 
 

@@ -5,9 +5,9 @@ from __future__ import absolute_import
 import logging
 import os
 import socket
+from functools import partial
 
-from persistconn.watchdog import Limit, Limitless
-from persistconn.watchdog import _shut_down as shut_down
+from persistconn.watchdog import Limit
 
 logger = logging.getLogger("persistconn")
 
@@ -104,9 +104,8 @@ class Driver(object):
         raw.rollback()
 
     def limit(self, raw, timeout):
-        """``with driver.limit(raw, seconds):`` the line is cut if the block lasts longer."""
-        fd = self.fileno(raw)
-        return Limit(fd, timeout) if fd is not None else Limitless()
+        """``with driver.limit(raw, seconds):`` the socket is shut down if the block lasts longer."""
+        return Limit(partial(self.fileno, raw), timeout)
 
     def is_its_error(self, raw, error):
         """Whether the driver raised it, of whatever kind."""
@@ -147,9 +146,7 @@ class Driver(object):
 
     def shut_down(self, raw):
         """End the session without the driver, also while another thread is inside it."""
-        fd = self.fileno(raw)
-        if fd is not None:
-            shut_down(fd)
+        Limit(partial(self.fileno, raw), None).shut_down()
 
     def detach(self, raw):
         """Let nothing more reach the server. Returns False where that cannot be done.

@@ -96,7 +96,7 @@ def cluster():
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind():
-    before = set(threading.enumerate())
+    before = threads()
     yield
     contenders.close_all()
     if contenders.is_ours():
@@ -107,5 +107,4 @@ def nothing_is_left_behind():
 
 
 def threads():
-    # persistconn's one watchdog stays.
-    return set(t for t in threading.enumerate() if not t.name.startswith("persistconn"))
+    return set(threading.enumerate())

@@ -58,3 +58,12 @@ def test_nothing_is_left_behind(run):
     assert run["errors"] == ""
     if run["how"] != "kill":
         assert run["log"].bad_leaves() == []
+
+
+def test_a_check_ends_in_time_without_psycogreen():
+    env = environment(settings={"CHECK_AFTER": 0, "CHECK_TIMEOUT": 0.5})
+    patience = 6
+    report, errors = run_script("stopped", str(patience), env=env)
+    assert report["is_another"]
+    assert report["seconds"] < patience / 2.0
+    assert errors == ""

@@ -1,0 +1,132 @@
+"""The clock, waiting for a lock, and starting threads, on every Python."""
+
+from __future__ import absolute_import
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+from support import wait_until
+
+from persistconn import compat
+
+# The wall clock is set back by 20 seconds while a process waits for at most half a second. A
+# stand-in: the machine's cannot be set back here.
+
+CLOCK = """
+from __future__ import print_function
+import time
+real, back = time.time, [0]
+time.time = lambda: real() - back[0]
+import socket, sys, threading
+sys.path.insert(0, %(root)r)
+from persistconn import compat, drivers
+set_back = threading.Timer(0.2, lambda: back.append(back.pop() + 20))
+set_back.start()
+began = real()
+%(code)s
+print(real() - began < 4)
+"""
+
+LIMIT = """
+a, b = socket.socketpair()
+b.settimeout(5)
+with drivers.Driver().limit(a, 0.5):
+    b.recv(1)
+"""
+
+LOCK = """
+lock = threading.Lock()
+lock.acquire()
+compat.acquire(lock, 0.5)
+"""
+
+
+@pytest.mark.parametrize("code", [LIMIT, LOCK])
+def test_a_wall_clock_that_is_set_back_makes_no_wait_longer(code):
+    values = {"root": os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "code": code}
+    process = subprocess.Popen([sys.executable, "-c", CLOCK % values], stdout=subprocess.PIPE)
+    assert wait_until(lambda: process.poll() is not None, 10) or process.kill()
+    assert process.communicate()[0].decode().strip() == "True"
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="where the kernel's own figure is not in /proc"
+)
+def test_the_clock_is_the_kernels():
+    with open("/proc/uptime") as uptime:
+        assert abs(compat.monotonic() - float(uptime.read().split()[0])) < 5
+
+
+def test_the_clock_never_goes_back_between_threads():
+    wrong, last = [], [0]
+
+    def look():
+        for _ in range(20000):
+            before, now = last[0], compat.monotonic()
+            if now < before:
+                wrong.append(before - now)
+            last[0] = now
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+@pytest.fixture
+def lock():
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
+@pytest.fixture
+def lock_soon_released(lock):
+    timer = threading.Timer(0.1, lock.release)
+    timer.start()
+    yield lock
+    timer.join()
+
+
+def test_a_free_lock_is_acquired_even_without_time_to_wait(lock):
+    lock.release()
+    assert compat.acquire(lock, 0) is True
+    assert lock.locked()
+
+
+@pytest.mark.parametrize("seconds", [10, float("inf")])
+def test_a_lock_that_is_released_in_time_is_acquired(lock_soon_released, seconds):
+    assert compat.acquire(lock_soon_released, seconds) is True
+
+
+@pytest.mark.parametrize("seconds", [-1, 0, 0.05])
+def test_a_lock_that_is_not_released_in_time_is_not_acquired(lock, seconds):
+    assert compat.acquire(lock, seconds) is False
+
+
+STARTS = [compat.start_thread, compat.start_native_thread]
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_thread_is_started_with_its_arguments(start):
+    seen = []
+    assert start(lambda *args: seen.append(args), 1, 2) is True
+    assert wait_until(lambda: seen == [(1, 2)])
+
+
+@pytest.fixture
+def no_room():
+    """Nothing has room for stacks of this size."""
+    before = threading.stack_size(1 << 47)
+    yield
+    threading.stack_size(before)
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_thread_that_cannot_start_is_answered_with_false(start, no_room):
+    assert start(lambda: None) is False
