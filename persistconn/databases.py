@@ -53,6 +53,10 @@ class Database(object):
         wrapper = self._wrapper()
         return wrapper is not None and self.is_for(wrapper)
 
+    def expire(self):
+        """Be made anew before the next use: the pool is gone."""
+        self._settings = None
+
     def fault_of_idle(self, entry):
         """Return why an idle connection is not to be handed out, or None if it may be."""
         now = compat.monotonic()

@@ -35,8 +35,9 @@ def checkout(wrapper):
     """
     if compat.running_loop() is not None:
         dialect.refuse_event_loop()
-    # Tests that may not use a database have another connect(), which raises.
-    if "connect" in wrapper.__dict__:
+    # Where tests may not use a database, connect() is an object that raises.
+    own_connect = wrapper.__dict__.get("connect")
+    if own_connect is not None and getattr(own_connect, "__self__", None) is not wrapper:
         return
     held = lease.of(wrapper)
     database = held.database_now(wrapper)

@@ -6,6 +6,7 @@ from __future__ import absolute_import
 
 import time
 import weakref
+from functools import partial
 
 from persistconn import compat
 from persistconn.fork import PerProcess
@@ -30,14 +31,17 @@ class Pools(object):
         self._process.get()
 
     def use(self, key, alias, user):
-        """Return the pool of a key, and remember its user, which tells whether it ``is_current()``."""
+        """Return the pool of a key, and remember its user.
+
+        The user tells whether it ``is_current()``, and is told of its pool's end by ``expire()``.
+        """
         mine = self._process.get()
         while True:
             pool = mine.by_key.get(key)
             if pool is None:
                 pool = mine.add(key, alias, self._keeping)
                 self._tidy(pool)
-            pool.users.add(weakref.ref(user, pool.users.discard))
+            pool.users.add(weakref.ref(user, partial(self._user_is_gone, pool)))
             # It may have been retired at this moment, for want of users.
             if not pool.is_retired:
                 return pool
@@ -47,6 +51,10 @@ class Pools(object):
         if not _has_users(pool):
             self._retire(pool)
 
+    def _user_is_gone(self, pool, ref):
+        pool.users.discard(ref)
+        self._forget_if_unused(pool)
+
     def _tidy(self, new):
         """Close and forget the pools that nobody uses, at the moment when there is one more."""
         for pool in self.all():
@@ -55,8 +63,7 @@ class Pools(object):
             # The users of an alias's settings before may all have ended with their threads.
             if pool.alias == new.alias:
                 self.left(pool)
-            if pool.is_empty() and not _has_users(pool):
-                self._forget(pool)
+            self._forget_if_unused(pool)
 
     def _retire(self, pool):
         mine = self._process.get()
@@ -65,6 +72,8 @@ class Pools(object):
         pool.is_retired = True
         mine.retired.append(pool)
         mine.by_key.pop(pool.key, None)
+        for user in _users(pool):
+            user.expire()
         pool.drain()
 
     def all(self):
@@ -98,12 +107,13 @@ class Pools(object):
         left = False
         for pool in self.all():
             left = pool.expire() or left
-            if pool.is_empty() and not _has_users(pool):
-                self._forget(pool)
+            self._forget_if_unused(pool)
         return left
 
-    def _forget(self, pool):
-        """Drop an empty pool, and keep only its counts."""
+    def _forget_if_unused(self, pool):
+        """Drop an empty pool that nobody uses, and keep only its counts."""
+        if not pool.is_empty() or _has_users(pool):
+            return
         self._retire(pool)
         mine = self._process.get()
         try:
@@ -121,9 +131,13 @@ class Pools(object):
             mine.new(pool.key, pool.alias, self._keeping).inherit(pool)
 
 
-def _has_users(pool):
+def _users(pool):
     users = [ref() for ref in list(pool.users)]
-    return any(user.is_current() for user in users if user is not None)
+    return [user for user in users if user is not None]
+
+
+def _has_users(pool):
+    return any(user.is_current() for user in _users(pool))
 
 
 class _OfProcess(object):

@@ -184,6 +184,9 @@ class User(object):
     def is_current(self):
         return self.now
 
+    def expire(self):
+        self.now = False
+
 
 def test_pools_are_found_by_key():
     pools, user = Pools(), User()
@@ -209,20 +212,22 @@ def test_a_pool_that_its_last_user_has_left_is_closed_and_forgotten(driver):
 
 
 def test_a_pool_that_was_left_closes_what_is_released_later(driver):
-    pools = Pools()
+    pools, user = Pools(), User()
     pools.keep(True)
-    pool = pools.use("a", "default", User())
+    pool = pools.use("a", "default", user)
     entry = opened(pool, driver)
+    user.now = False
     pools.left(pool)
     pool.release(entry)
     assert driver.closed == [entry.raw]
 
 
 def test_the_counts_of_a_forgotten_pool_stay(driver):
-    pools = Pools()
+    pools, user = Pools(), User()
     pools.keep(True)
-    pool = pools.use("a", "default", User())
+    pool = pools.use("a", "default", user)
     pool.release(opened(pool, driver))
+    user.now = False
     pools.left(pool)
     assert not pools.expire()
     assert pool not in pools.all()
