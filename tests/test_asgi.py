@@ -2,11 +2,21 @@
 
 from __future__ import absolute_import
 
+import threading
+import time
+
 import django
 import pytest
 import support
-from django.db import connections
+from django.db import connections, transaction
 from support import backends, end_of_work, pid, wait_until
+
+import persistconn
+
+try:
+    from django.core.exceptions import SynchronousOnlyOperation
+except ImportError:
+    pass  # Django before 3.0, where this file is skipped
 
 pytestmark = pytest.mark.skipif(django.VERSION < (3, 1), reason="Django has it since 3.1")
 
@@ -60,8 +70,6 @@ def test_forty_requests_in_turn_use_one_backend(get):
 
 
 def test_off_each_has_its_own_and_none_is_left(get):
-    import persistconn
-
     persistconn.disable()
     assert len(set(get("/pid/") for request in range(5))) == 5
     assert wait_until(lambda: backends() == [])
@@ -76,8 +84,6 @@ def test_the_request_after_a_kill_is_served(get):
 
 def test_an_open_connection_is_refused_inside_an_event_loop_as_stock_does():
     import asyncio
-
-    from django.core.exceptions import SynchronousOnlyOperation
 
     pid()
     wrapper, loop, refused = connections["default"], asyncio.new_event_loop(), []
@@ -94,3 +100,110 @@ def test_an_open_connection_is_refused_inside_an_event_loop_as_stock_does():
     loop.close()
     end_of_work()
     assert refused
+
+
+def in_a_loop(work):
+    """Run work in this thread's event loop, as a coroutine does that forgot sync_to_async."""
+    import asyncio
+
+    loop, outcome = asyncio.new_event_loop(), []
+
+    def run():
+        try:
+            outcome.append(work())
+        except Exception as error:
+            outcome.append(error)
+        loop.stop()
+
+    loop.call_soon(run)
+    loop.run_forever()
+    loop.close()
+    return outcome[0]
+
+
+def atomic():
+    with transaction.atomic():
+        pass
+
+
+def cursor():
+    connections["default"].cursor()
+
+
+def connect():
+    connections["default"].connect()
+
+
+def ensure_connection():
+    connections["default"].ensure_connection()
+
+
+def orm():
+    support.orm_pid()
+
+
+forgetful = pytest.mark.parametrize(
+    "use", [atomic, cursor, connect, ensure_connection, orm], ids=lambda use: use.__name__
+)
+
+
+def stats():
+    return persistconn.stats()["default"]
+
+
+def unit_of_work():
+    try:
+        return pid()
+    finally:
+        end_of_work()
+
+
+@forgetful
+@pytest.mark.parametrize("is_kept", [False, True], ids=["none kept", "one kept"])
+def test_whoever_forgets_sync_to_async_is_refused_and_checks_nothing_out(use, is_kept):
+    unit_of_work()
+    if not is_kept:
+        persistconn.drain()
+    before = stats()
+    assert isinstance(in_a_loop(use), SynchronousOnlyOperation)
+    assert connections["default"].connection is None
+    assert stats() == before
+    assert wait_until(lambda: len(backends()) == is_kept)
+
+
+@forgetful
+def test_whoever_forgets_sync_to_async_is_refused_at_once_when_all_are_taken(use):
+    taken, ended = threading.Event(), threading.Event()
+
+    def work():
+        pid()
+        taken.set()
+        ended.wait()
+        end_of_work()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    taken.wait()
+    try:
+        with support.settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=5):
+            began = time.time()
+            refusal = in_a_loop(use)
+            assert time.time() - began < 2.5
+        assert isinstance(refusal, SynchronousOnlyOperation)
+        assert (stats()["in_use"], stats()["waiting"]) == (1, 0)
+    finally:
+        ended.set()
+        thread.join()
+
+
+@forgetful
+def test_after_a_refusal_the_same_thread_is_served_outside_the_loop(use):
+    with support.settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=0):
+        in_a_loop(use)
+        assert unit_of_work() == support.in_thread(unit_of_work)
+
+
+def test_django_allow_async_unsafe_is_heeded(monkeypatch):
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+    assert in_a_loop(pid) in backends()
+    end_of_work()

@@ -2,6 +2,8 @@
 
 from __future__ import absolute_import
 
+import threading
+
 import pytest
 import support
 from django.db import connection, connections
@@ -112,6 +114,98 @@ def test_an_adopting_wrapper_knows_what_opening_would_have_told_it():
     pid()
     opened = noted()
     assert support.in_thread(lambda: (pid(), noted())[1]) == opened
+
+
+def noting_backend():
+    """A backend that notes on its wrapper what it learned while it opened a connection."""
+
+    class DatabaseWrapper(connections["default"].__class__):
+        def init_connection_state(self):
+            super(DatabaseWrapper, self).init_connection_state()
+            self.note()
+
+        def _cursor(self, *args, **kwargs):
+            is_new = self.connection is None
+            cursor = super(DatabaseWrapper, self)._cursor(*args, **kwargs)
+            if is_new and support.BEFORE_1_6:
+                self.note()
+            return cursor
+
+        def note(self):
+            cursor = self.connection.cursor()
+            cursor.execute("SELECT pg_backend_pid()")
+            self.noted_pid = cursor.fetchone()[0]
+            self._search_path = ["tenant", "public"]
+            self.flavour = "always the same"
+            cursor.close()
+
+    return DatabaseWrapper
+
+
+@pytest.fixture
+def backend():
+    """Let this thread, or another that calls it, have a wrapper of a backend that notes."""
+    backend, settings_dict = noting_backend(), connections["default"].settings_dict
+
+    def put():
+        # 1.2 and 1.3 have one for all threads.
+        if not isinstance(connections["default"], threading.local):
+            support.put_wrapper(backend(settings_dict, "default"), "default")
+
+    with support.wrapper_as(backend(settings_dict, "default")):
+        yield put
+        connections["default"].close()
+
+
+def noted():
+    """What its session notes, and what a wrapper knows of it."""
+    before = pid()
+    wrapper = connections["default"]
+    names = ("noted_pid", "_search_path", "flavour")
+    seen = [before] + [getattr(wrapper, name, "missing") for name in names]
+    end_of_work()
+    return seen
+
+
+def in_another_thread(put):
+    return support.in_thread(lambda: (put(), noted())[1])
+
+
+def test_what_a_backend_notes_while_it_opens_is_known_to_an_adopting_wrapper(backend):
+    opened = noted()
+    assert opened == [opened[0], opened[0], ["tenant", "public"], "always the same"]
+    assert in_another_thread(backend) == opened
+
+
+def test_what_a_backend_notes_twice_is_known_to_an_adopting_wrapper(backend):
+    noted()
+    persistconn.drain()
+    opened = noted()
+    assert in_another_thread(backend) == opened
+
+
+def test_what_a_backend_notes_goes_with_its_session(backend):
+    def other():
+        backend()
+        seen = noted()
+        return seen
+
+    own = pid()
+    others = support.in_thread(other)
+    end_of_work()
+    assert others[0] != own
+    support.query("SELECT pg_terminate_backend(%s, 10000)", None, own)
+    assert noted() == others
+
+
+def test_what_a_user_notes_on_a_wrapper_stays_there(backend):
+    pid()
+    connections["default"].mine = "kept"
+    end_of_work()
+    support.in_thread(lambda: (backend(), noted()))
+    pid()
+    assert connections["default"].mine == "kept"
+    end_of_work()
 
 
 def test_a_raw_connection_stays_raw():

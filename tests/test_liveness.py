@@ -11,7 +11,15 @@ import time
 import pytest
 import support
 from django.db import connection
-from support import end_of_work, kill_backends, orm_pid, pid, settings_as, wait_until
+from support import (
+    end_of_work,
+    kill_backends,
+    orm_pid,
+    pid,
+    pids_at_once,
+    settings_as,
+    wait_until,
+)
 
 import persistconn
 
@@ -267,25 +275,15 @@ def keep_idle(number):
     return held
 
 
-def in_a_row(number):
-    """The backends of so many connections that are in use at the same time."""
-    if number == 0:
-        return []
-    mine = pid()
-    others = support.in_thread(lambda: in_a_row(number - 1))
-    end_of_work()
-    return [mine] + others
-
-
 def test_after_a_loss_older_connections_are_asked_once_and_kept(pings):
     keep_idle(3)
-    lost = in_a_row(1)[0]
+    lost = pids_at_once(1)[0]
     support.query("SELECT pg_terminate_backend(%s, 10000)", None, lost)
     alive = set(support.backends())
     assert len(alive) == 2
-    assert alive <= set(in_a_row(3))
+    assert alive <= set(pids_at_once(3))
     assert pings == [True, True]
-    in_a_row(3)
+    pids_at_once(3)
     assert pings == [True, True]
 
 
