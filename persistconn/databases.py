@@ -24,13 +24,13 @@ class Database(object):
     If it ``is_kept``, its idle connections are in ``pool``; else Django does as it always did.
     """
 
-    __slots__ = "values driver pool is_kept _pid _project _settings _wrapper __weakref__".split()
+    __slots__ = "values driver pool is_kept pid project settings _wrapper __weakref__".split()
 
     def __init__(self, wrapper):
-        self._pid = os.getpid()
-        self._project = conf.Project()
+        self.pid = os.getpid()
+        self.project = conf.Project()
         self._wrapper = weakref.ref(wrapper)
-        self._settings = _copied(wrapper.settings_dict)
+        self.settings = _copied(wrapper.settings_dict)
         self.values = conf.of(wrapper.settings_dict)
         self.driver = drivers.of_module(dialect.database_module(wrapper))
         self.is_kept = self._may_be_kept(wrapper)
@@ -41,21 +41,18 @@ class Database(object):
             return False
         return wrapper.alias != dialect.maintenance and self.driver is not None
 
-    def is_for(self, wrapper):
-        """Whether the wrapper's settings, and the project's, are those that this was made by."""
-        return (
-            self._settings == wrapper.settings_dict
-            and self._pid == os.getpid()
-            and self._project.is_current()
-        )
-
     def is_current(self):
+        """Whether its wrapper still has the settings that it was made by."""
         wrapper = self._wrapper()
-        return wrapper is not None and self.is_for(wrapper)
+        return (
+            wrapper is not None
+            and self.settings == wrapper.settings_dict
+            and self.project.is_current()
+        )
 
     def expire(self):
         """Be made anew before the next use: the pool is gone."""
-        self._settings = None
+        self.settings = None
 
     def fault_of_idle(self, entry):
         """Return why an idle connection is not to be handed out, or None if it may be."""
@@ -64,6 +61,24 @@ class Database(object):
         return entry.expired(now) or liveness.find_fault(
             entry, now, self.values, entry.driver.status(entry.raw)
         )
+
+
+def of(wrapper, before):
+    """Return the Database of a wrapper as its settings, and the project's, are now.
+
+    That is the one ``before``, if there was one, while they stay.
+    """
+    if (
+        before is not None
+        and before.settings == wrapper.settings_dict
+        and before.pid == os.getpid()
+        and before.project.is_current()
+    ):
+        return before
+    database = Database(wrapper)
+    if before is not None and before.pool not in (None, database.pool):
+        pools.left(before.pool)
+    return database
 
 
 def _copied(settings):

@@ -18,7 +18,7 @@ class Entry(object):
     """
 
     __slots__ = (
-        "raw driver pool slot pid is_idle generation opened_at jitter used_at poll is_blind"
+        "raw driver pool slot claim pid is_idle generation opened_at jitter used_at poll is_blind"
         " flags doom carried values read_only_by losses_survived probe __weakref__"
     ).split()
 
@@ -26,6 +26,7 @@ class Entry(object):
         self.raw = None
         self.pool = pool
         self.slot = slot
+        self.claim = []  # emptied by the one thread that takes it from its lease
         self.pid = os.getpid()
         self.is_idle = False
         self.generation = generation
@@ -60,10 +61,12 @@ class Entry(object):
 
     def expired(self, now):
         """Return why an idle connection must be closed, "age" or "idle", or None."""
-        if self.outlived(now):
+        max_age, max_idle = self.values.max_age, self.values.max_idle
+        if max_age is not None and now - self.opened_at >= max_age * self.jitter:
             return "age"
-        max_idle = self.values.max_idle
-        return "idle" if max_idle is not None and now - self.used_at >= max_idle else None
+        if max_idle is not None and now - self.used_at >= max_idle:
+            return "idle"
+        return None
 
     def can_expire(self):
         """Whether there is a time after which it must not stay idle."""

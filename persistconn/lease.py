@@ -14,12 +14,13 @@ class Lease(object):
     the checkin or the close. A wrapper that is open without an entry is not ours.
     """
 
-    __slots__ = ("wrapper", "database", "cursors", "is_own", "is_registered", "_entries")
+    __slots__ = "wrapper database entry cursors is_own is_registered".split()
 
     def __init__(self, wrapper):
         # Weak, as a wrapper that is thrown away must take its connection along.
         self.wrapper = weakref.ref(wrapper)
         self.database = None
+        self.entry = None
         #: Weak references to the cursors that its unit of work has made and not thrown away.
         self.cursors = set()
         #: Whether its unit of work made a cursor otherwise than by the ORM, and so may have put
@@ -27,42 +28,33 @@ class Lease(object):
         self.is_own = False
         #: Whether Django's registry has the wrapper; one made by hand is its maker's to close.
         self.is_registered = False
-        self._entries = []
-
-    @property
-    def entry(self):
-        """The entry, or None."""
-        try:
-            return self._entries[0]
-        except IndexError:
-            return None
 
     @property
     def is_opening(self):
         """Whether Django opens a connection for the wrapper now."""
-        entry = self.entry
-        return entry is not None and entry.raw is None
+        return self.entry is not None and self.entry.raw is None
 
     def take(self):
         """Take the entry away, or None: of two threads that end a shared wrapper one gets it."""
+        entry, self.entry = self.entry, None
+        if entry is None:
+            return None
         try:
-            return self._entries.pop()
+            entry.claim.pop()
         except IndexError:
             return None
+        return entry
 
     def put(self, entry):
-        self._entries[:] = [entry]
-        self.cursors = set()
+        entry.claim[:] = (True,)
+        self.entry = entry
         self.is_own = False
+        if self.cursors:
+            self.cursors = set()
 
     def database_now(self, wrapper):
         """Return the Database of the wrapper's settings as they are now."""
-        database = self.database
-        if database is None or not database.is_for(wrapper):
-            left, database = database, databases.Database(wrapper)
-            self.database = database
-            if left is not None and left.pool not in (None, database.pool):
-                databases.pools.left(left.pool)
+        self.database = database = databases.of(wrapper, self.database)
         return database
 
     def track(self, cursor):
@@ -77,6 +69,8 @@ class Lease(object):
             pass  # the driver's cursors cannot be referenced weakly
 
     def open_cursors(self):
+        if not self.cursors:
+            return ()
         cursors = [ref() for ref in list(self.cursors)]
         return [cursor for cursor in cursors if cursor is not None]
 

@@ -50,15 +50,9 @@ def checkout(wrapper):
         raise _pool_timeout(wrapper, database, *error.args)
     entry.values = values
     held.put(entry)
-    _join_work(wrapper)
+    _works.join(wrapper, held)
     if entry.raw is not None:
         dialect.adopt(wrapper, entry)
-
-
-def _join_work(wrapper):
-    work = _works.of(wrapper)
-    if work is not None:
-        work.add(wrapper)
 
 
 def _pool_timeout(wrapper, database, waited):
@@ -120,7 +114,7 @@ def take_over(wrapper):
         slot = None  # its connection was replaced by hand, and is left to its last user
     entry = None
     if raw is not None:
-        _join_work(wrapper)
+        _works.join(wrapper, held)
         entry = _account_for(wrapper, held, raw, slot)
     if entry is not None:
         held.put(entry)

@@ -23,7 +23,7 @@ def ensuring_connection(original, switch):
     def ensure_connection(wrapper):
         if not switch.is_on:
             return original(wrapper)
-        by_django = _getframe(1).f_code in callers
+        by_django = id(_getframe(1).f_code) in callers
         if wrapper.connection is None and not wrapper.in_atomic_block:
             lifecycle.checkout(wrapper)
         elif not by_django:

@@ -97,6 +97,15 @@ class Waiter(object):
         return self._outcome.setdefault("entry", None)
 
 
+class Nobody(object):
+    """Stands in for the housekeeper of a pool that needs none."""
+
+    is_running = True
+
+
+NOBODY = Nobody()
+
+
 class Pool(object):
     """The connections to one database. The last one released is acquired first, so that the
     connections that a quiet time does not need grow old.
@@ -104,7 +113,7 @@ class Pool(object):
 
     is_retired = False  # no wrapper uses it any more, and the registry has forgotten it
 
-    def __init__(self, key=None, alias=None, keeping=True, on_idle=lambda: None):
+    def __init__(self, key=None, alias=None, keeping=True, housekeeper=NOBODY):
         self.key = key
         self.alias = alias
         self.gate = Gate()
@@ -112,7 +121,7 @@ class Pool(object):
         self.users = set()  # weak references to the databases that lead here
         self.noted = set()  # names of the attributes that opening sets on wrappers
         self._keeping = keeping
-        self._on_idle = on_idle
+        self._housekeeper = housekeeper
         self._generation = 0
         self._idle = []
         self._waiters = collections.deque()
@@ -237,20 +246,16 @@ class Pool(object):
         """Take an entry back: keep it, or close it if it is doomed or not to be kept any more."""
         if entry.is_idle:
             return  # given back twice; another thread may have it at any moment
-        reason = entry.doom or self._why_not_keep(entry, max_kept)
-        if reason is None:
-            self._make_idle(entry)
-            if max_kept is not None and len(self._idle) > max_kept:
-                self._close_surplus(max_kept)
-        else:
-            self.discard(entry, reason)
-
-    def _why_not_keep(self, entry, max_kept):
-        if entry.generation != self._generation or not self._keeping:
-            return "closed by caller"
+        reason = entry.doom
+        if reason is None and (entry.generation != self._generation or not self._keeping):
+            reason = "closed by caller"
         if max_kept is not None and len(self._idle) >= max_kept and not self._waiters:
-            return "surplus"
-        return None
+            reason = reason or "surplus"
+        if reason is not None:
+            return self.discard(entry, reason)
+        self._make_idle(entry)
+        if max_kept is not None and len(self._idle) > max_kept:
+            self._close_surplus(max_kept)
 
     def _make_idle(self, entry):
         entry.is_idle = True
@@ -259,8 +264,8 @@ class Pool(object):
             self._serve_waiters()
         if entry.generation != self._generation:
             self._close_idle(self._is_drained)
-        if entry.can_expire():
-            self._on_idle()
+        if not self._housekeeper.is_running and entry.can_expire():
+            self._housekeeper.start()
 
     def _close_surplus(self, max_kept):
         # Several threads released at the same moment.

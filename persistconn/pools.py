@@ -148,7 +148,7 @@ class _OfProcess(object):
         self.past = {}  # the counts of pools that are gone, by alias
 
     def new(self, key, alias, keeping):
-        return Pool(key, alias, keeping, self.housekeeper.wanted)
+        return Pool(key, alias, keeping, self.housekeeper)
 
     def add(self, key, alias, keeping):
         return self.by_key.setdefault(key, self.new(key, alias, keeping))
@@ -172,12 +172,8 @@ class Housekeeper(object):
         self._may_start = [True]  # popped by the one that starts the thread
         self.is_running = False
 
-    def wanted(self):
-        """Start the thread if it does not run."""
-        if not self.is_running:
-            self._start()
-
-    def _start(self):
+    def start(self):
+        """Start the thread, once, whoever calls it."""
         try:
             self._may_start.pop()
         except IndexError:

@@ -22,13 +22,15 @@ class Works(threading.local):
     def __init__(self):
         self.mine = self._by_ident[compat.get_ident()] = Work()
 
-    def of(self, wrapper):
-        """Return the unit of work that ends a wrapper: its owner's, whichever thread uses it.
-
-        None: the owner has none yet, and will find the wrapper in Django's registry.
-        """
-        owner, mine = dialect.owner(wrapper), self.mine
-        return mine if owner in (None, mine.ident) else self._by_ident.get(owner)
+    def join(self, wrapper, held):
+        """Have a wrapper ended by its owner's unit of work, whichever thread uses it."""
+        work = self.mine
+        owner = getattr(wrapper, "_thread_ident", None)  # None before 1.4: whoever uses it
+        if owner is not None and owner != work.ident:
+            work = self._by_ident.get(owner)
+        # An owner without a unit of work will find the wrapper in Django's registry.
+        if work is not None:
+            work.wrappers[id(wrapper)] = held.wrapper
 
 
 class Work(object):
@@ -61,18 +63,18 @@ class Work(object):
         # A copy, as another thread may add one of ours at any moment.
         for key, ref in list(self.wrappers.items()):
             wrapper = ref()
-            if wrapper is None or is_djangos(wrapper):
+            if wrapper is None:
                 self.wrappers.pop(key, None)
-            if wrapper is not None and key not in self.wrappers:
+            elif lease.of(wrapper).is_registered or _is_registered(wrapper):
+                self.wrappers.pop(key, None)
                 taken.append(wrapper)
         return taken
 
 
-def is_djangos(wrapper):
-    """Whether Django's registry has the wrapper; it is asked again only while it has not."""
+def _is_registered(wrapper):
+    # Asked of Django again and again only for wrappers made by hand.
     held = lease.of(wrapper)
-    if not held.is_registered:
-        held.is_registered = dialect.is_registered(wrapper)
+    held.is_registered = any(known is wrapper for known in dialect.initialised())
     return held.is_registered
 
 

@@ -141,6 +141,7 @@ def test_an_alias_does_not_change_when_another_of_its_database_closes_idle_sessi
 
 
 def test_nothing_is_watched_where_nothing_can_become_too_old():
+    assert nothing_is_watched()
     with settings_as(PERSISTCONN_MAX_AGE=None):
         unit_of_work()
         assert housekeepers() == []

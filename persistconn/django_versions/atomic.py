@@ -131,10 +131,10 @@ class Django18(object):
         return wrapper.autocommit != wrapper.settings_dict["AUTOCOMMIT"]
 
     def callers_of_ensure_connection(self):
-        """Code objects of those Django functions that ensure a connection for their own use."""
+        """The ids of the code of those Django functions that ensure it for their own use."""
         cls = import_module(self.backends).BaseDatabaseWrapper
         return frozenset(
-            compat.innermost(vars(cls)[name]).__code__
+            id(compat.innermost(vars(cls)[name]).__code__)
             for name in ("_cursor", "get_autocommit", "set_autocommit")
         )
 
@@ -143,14 +143,6 @@ class Django18(object):
         asyncio = sys.modules.get("django.utils.asyncio")
         if asyncio is not None:
             asyncio.async_unsafe(bool)()
-
-    def owner(self, wrapper):
-        """The ident of the thread that ends the wrapper's unit of work, or None: any that uses it."""
-        return wrapper._thread_ident
-
-    def is_registered(self, wrapper):
-        """Whether the running thread's ``connections`` have the wrapper."""
-        return any(known is wrapper for known in self.initialised())
 
     def probe(self, wrapper):
         """The statement that asks the server whether it is there."""

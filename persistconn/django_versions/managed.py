@@ -151,9 +151,6 @@ class Django14(Django16):
 class Django13(Django14):
     """A wrapper is one object for all threads, with attributes that each thread has for itself."""
 
-    def owner(self, wrapper):
-        return None
-
     def belongs_to(self, wrapper, ident):
         # What the thread had in it is gone with the thread.
         return False
