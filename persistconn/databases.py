@@ -43,7 +43,7 @@ class Database(object):
             return "age"
         if values.max_idle is not None and now - entry.used_at >= values.max_idle:
             return "idle"
-        return liveness.find_fault(entry, now, values, entry.driver.status(entry.raw))
+        return liveness.find_fault(entry, now, values, entry.driver.status(entry.raw), True)
 
 
 def of(wrapper):
