@@ -33,15 +33,15 @@ def finish(wrapper, entry):
     try:
         if entry.driver.status(entry.raw) != drivers.IDLE:
             reason = _end(entry)
-    except Exception:
-        reason = _failed(entry)
+    except Exception as error:
+        reason = _failed(entry, error)
     if dialect.has_managed_blocks:
         error = _end_blocks(wrapper, entry)
         reason = reason or error
     try:
         return reason or dialect.restore(wrapper, entry)
-    except Exception:
-        return _failed(entry)
+    except Exception as error:
+        return _failed(entry, error)
 
 
 def _end_blocks(wrapper, entry):
@@ -54,9 +54,18 @@ def _end_blocks(wrapper, entry):
         return "error"
 
 
-def _failed(entry):
+def _failed(entry, error):
+    if not (entry.driver.is_its_error(entry.raw, error) or _is_djangos(error)):
+        raise
     logger.warning("A connection is not kept: ending its transaction failed.", exc_info=True)
     return "dead" if entry.driver.is_closed(entry.raw) else "error"
+
+
+def _is_djangos(error):
+    from django.db import utils
+
+    # Before 1.6 there is no broader class.
+    return isinstance(error, getattr(utils, "Error", utils.DatabaseError))
 
 
 def _end(entry):
@@ -64,6 +73,8 @@ def _end(entry):
         return "dead"
     if entry.driver.status(entry.raw) == drivers.ACTIVE:
         entry.driver.cancel(entry.raw)
+        return "busy"
+    if entry.driver.is_held(entry.raw):
         return "busy"
     entry.driver.rollback(entry.raw, entry.values.check_timeout)
     return None
