@@ -59,7 +59,7 @@ class Database(object):
         now = compat.monotonic()
         entry.values = self.values
         return entry.expired(now) or liveness.find_fault(
-            entry, now, self.values, entry.driver.status(entry.raw)
+            entry, now, self.values, entry.driver.status(entry.raw), True
         )
 
 

@@ -296,16 +296,13 @@ def _give_back(wrapper, held):
             wrapper.close()
     finally:
         wrapper.connection = None
-        if entry.doom == "busy":
-            _leave_to_its_user(entry)
+        driver, raw = entry.driver, entry.raw
+        if entry.doom == "busy" and (driver.status(raw) == drivers.ACTIVE or driver.is_held(raw)):
+            # Closing would wait for the thread that is inside, or leave that one waiting for ever.
+            driver.shut_down(raw)
+            entry.pool.let_go(entry, "busy")
         else:
             entry.pool.release(entry, entry.values.max_kept)
-
-
-def _leave_to_its_user(entry):
-    # Closing would wait for the thread that is inside it, or leave that one waiting for ever.
-    entry.driver.shut_down(entry.raw)
-    entry.pool.let_go(entry, "busy")
 
 
 def close(wrapper, django_closes):

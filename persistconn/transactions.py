@@ -56,10 +56,17 @@ def _end_blocks(wrapper, entry):
 
 
 def _failed(entry, error):
-    if not entry.driver.is_its_error(entry.raw, error):
+    if not (entry.driver.is_its_error(entry.raw, error) or _is_djangos(error)):
         raise
     logger.warning("A connection is not kept: ending its transaction failed.", exc_info=True)
     return "dead" if entry.driver.is_closed(entry.raw) else "error"
+
+
+def _is_djangos(error):
+    from django.db import utils
+
+    # Before 1.6 there is no broader class.
+    return isinstance(error, getattr(utils, "Error", utils.DatabaseError))
 
 
 def _end(entry, cursors):
@@ -69,7 +76,11 @@ def _end(entry, cursors):
     if driver.status(raw) == drivers.ACTIVE:
         driver.cancel(raw)
         return "busy"
+    if driver.is_held(raw):
+        return "busy"
     for cursor in cursors:
+        if getattr(cursor, "closed", False):
+            continue
         if driver.is_server_side(cursor):
             # Its destructor may come in the next user's transaction, and talk to the server.
             return "busy"

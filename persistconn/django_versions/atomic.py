@@ -159,14 +159,17 @@ class Django18(object):
         """Reset a wrapper to what it is outside all blocks."""
 
     def restore(self, wrapper, entry):
-        """Reset an idle session to what the settings say of its transactions."""
+        """Reset an idle connection to what it was at its opening, and to what the settings say.
+
+        Return why it cannot be kept, or None.
+        """
         autocommit = wrapper.settings_dict["AUTOCOMMIT"]
         if wrapper.autocommit != autocommit:
             wrapper._set_autocommit(autocommit)
             wrapper.autocommit = autocommit
         # psycopg2's set_isolation_level() switches autocommit off, and the wrapper does not know.
-        if entry.driver.flags(entry.raw) != entry.flags:
-            entry.driver.restore(entry.raw, entry.flags, entry.values.check_timeout)
+        if entry.driver.has_changed(entry.raw, entry.flags):
+            return entry.driver.restore(entry.raw, entry.flags, entry.values.check_timeout)
 
     def end_stock(self, wrapper):
         """End a unit of work as Django does by itself."""

@@ -126,8 +126,9 @@ class Django14(Django16):
         self._set_isolation_level(wrapper, entry)
         # What the wrapper's isolation level has settled already.
         settled = ("autocommit", "isolation_level")
-        if entry.driver.flags(entry.raw) != entry.flags:
-            entry.driver.restore(entry.raw, entry.flags, entry.values.check_timeout, settled)
+        if entry.driver.has_changed(entry.raw, entry.flags):
+            timeout = entry.values.check_timeout
+            return entry.driver.restore(entry.raw, entry.flags, timeout, settled)
 
     def abort(self, wrapper):
         # 1.2, 1.3 and 1.4.0 have none.

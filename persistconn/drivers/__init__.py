@@ -16,7 +16,8 @@ from persistconn.drivers.base import (
     Driver,
 )
 from persistconn.drivers.mysql import MySQL, PyMySQL
-from persistconn.drivers.postgresql import Psycopg2, Psycopg3
+from persistconn.drivers.postgresql import Psycopg2
+from persistconn.drivers.psycopg3 import Psycopg3
 
 __all__ = [
     "ACTIVE",

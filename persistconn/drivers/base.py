@@ -5,6 +5,7 @@ from __future__ import absolute_import
 import logging
 import os
 import socket
+import sys
 from functools import partial
 
 from persistconn.watchdog import Limit
@@ -49,8 +50,12 @@ class Driver(object):
             for option, name, value in KEEPALIVES:
                 if option not in options:
                     line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-        except (AttributeError, OSError, socket.error):
-            pass  # no TCP at all, or a system that has other names for it
+        except AttributeError:
+            pass  # a system that has other names for it
+        except EnvironmentError as error:
+            if not is_the_systems(error):
+                raise
+            # no TCP at all
         finally:
             line.close()
 
@@ -73,23 +78,42 @@ class Driver(object):
         """The descriptor of the connection's socket, or None."""
         try:
             return raw.fileno()
-        except Exception:
+        except AttributeError:
+            return None
+        except Exception as error:
+            if not self.is_its_error(raw, error):
+                raise
             return None
 
-    def ping(self, raw, timeout):
-        """Whether the server answers SELECT 1 in so many seconds. Leaves no transaction open."""
+    def ping(self, raw, timeout, statement="SELECT 1"):
+        """Whether the server answers in so many seconds. Leaves no transaction open.
+
+        ``statement`` is sent where the driver has no ping() of its own.
+        """
         try:
             with self.limit(raw, timeout):
-                self._select_1(raw)
+                self._ask(raw, statement)
         except Exception as error:
-            logger.debug("SELECT 1 failed: %s", error)
+            if not self.is_its_error(raw, error):
+                raise
+            logger.debug("a ping failed: %s", error)
             return False
         return True
 
-    def _select_1(self, raw):
+    def _ask(self, raw, statement):
+        ping = getattr(raw, "ping", None)
+        if not callable(ping):
+            self._execute(raw, statement)
+        elif _takes(ping, "reconnect"):
+            # PyMySQL's opens another session by default before 1.2.
+            ping(reconnect=False)
+        else:
+            ping()
+
+    def _execute(self, raw, statement):
         cursor = raw.cursor()
         try:
-            cursor.execute("SELECT 1")
+            cursor.execute(statement)
             cursor.fetchall()
         finally:
             cursor.close()
@@ -108,37 +132,68 @@ class Driver(object):
         return Limit(partial(self.fileno, raw), timeout)
 
     def is_its_error(self, raw, error):
-        """Whether the driver raised it, of whatever kind."""
-        return isinstance(error, getattr(raw, "Error", ()))
+        """Whether the driver raised it, of whatever kind, or the system through it.
+
+        Nothing else may be caught. A signal's handler, or a greenlet's time-out, can raise anywhere.
+        """
+        return isinstance(error, _errors_of(raw)) or is_the_systems(error)
 
     def cancel(self, raw):
         """Ask the server to give up the query that is still running, where the driver can."""
+        try:
+            self._cancel(raw)
+        except Exception as error:
+            if not self.is_its_error(raw, error):
+                raise
+            logger.debug("cancelling a query failed: %s", error)
 
-    #: Attributes of a connection that say what its next transactions are like.
+    def _cancel(self, raw):
+        pass
+
+    def is_held(self, raw):
+        """Whether the next call would wait for another one that has not ended."""
+        return False
+
+    def is_server_side(self, cursor):
+        """Whether the rows of a cursor are still in the server, in the session."""
+        return False
+
+    #: Attributes of a connection that requests may set.
     flag_names = ()
 
     def flags(self, raw):
-        """What the session's next transactions are like."""
-        return [getattr(raw, name, None) for name in self.flag_names]
+        """What requests may set on the connection, as it is now."""
+        return tuple([getattr(raw, name, None) for name in self.flag_names])
+
+    def has_changed(self, raw, flags):
+        """Whether something is not as flags() said earlier. Asked at every checkin."""
+        return self.flags(raw) != flags
 
     def restore(self, raw, flags, timeout, settled=()):
-        """Make an idle session's next transactions what flags() said earlier."""
+        """Set an idle connection to what flags() said earlier, and forget its messages.
+
+        Return why the connection cannot be kept, or None. ``settled``: names to leave as they are.
+        """
+        if self.is_held(raw):
+            return "busy"
         for name, value in zip(self.flag_names, flags):
             if name not in settled and getattr(raw, name, None) != value:
                 # Some of these ask the server.
                 with self.limit(raw, timeout):
                     setattr(raw, name, value)
+        self.forget_messages(raw)
+
+    def forget_messages(self, raw):
+        """Drop notifications and notices that nobody has read."""
 
     def close(self, raw):
         """Close for real. An error only says that the peer was faster."""
         try:
             raw.close()
         except Exception as error:
+            if not self.is_its_error(raw, error):
+                raise
             logger.debug("closing a connection failed: %s", error)
-
-    def is_server_side(self, cursor):
-        """Whether the server holds the result of an open cursor."""
-        return getattr(cursor, "name", None) is not None and not getattr(cursor, "closed", False)
 
     def close_cursor(self, cursor):
         """Close a cursor whose result the client holds."""
@@ -175,6 +230,31 @@ class Driver(object):
 
 
 _abandoned = []
+
+
+def is_the_systems(error):
+    """Whether an error comes from a call to the system.
+
+    One that somebody raises himself, like a TimeoutError, has no errno.
+    """
+    return isinstance(error, EnvironmentError) and error.errno is not None
+
+
+def _errors_of(raw):
+    """The driver's Error: PEP 249 has it on connections as an extension, and in the module."""
+    error = getattr(raw, "Error", None)
+    for cls in raw.__class__.__mro__:
+        for name in (cls.__module__, cls.__module__.partition(".")[0]):
+            error = error or getattr(sys.modules.get(name), "Error", None)
+    return error or ()
+
+
+def _takes(function, argument):
+    code = getattr(function, "__code__", None)  # functions in C have none
+    if code is None:
+        return False
+    number = code.co_argcount + getattr(code, "co_kwonlyargcount", 0)
+    return argument in code.co_varnames[:number]
 
 
 def shorter(theirs, seconds):

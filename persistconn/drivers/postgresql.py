@@ -1,13 +1,10 @@
-"""psycopg2 and psycopg 3, both on libpq."""
+"""psycopg2, and what it has in common with psycopg 3: libpq."""
 
 from __future__ import absolute_import
 
 import os
 
 from persistconn.drivers.base import IDLE, Driver, shorter
-
-#: Seconds that asking the server to give up a query may take.
-CANCEL_TIMEOUT = 2
 
 # What a server answers (SQLSTATE) while it stops, has crashed, starts, or has no slot.
 NO_ENTRY = frozenset(["57P01", "57P02", "57P03", "53300"])
@@ -54,7 +51,7 @@ READ_ONLY_BY = {
 
 
 class Psycopg2(Driver):
-    flag_names = ("isolation_level", "readonly", "deferrable", "autocommit")
+    flag_names = ("isolation_level", "readonly", "deferrable", "autocommit", "cursor_factory")
 
     def status(self, raw):
         # ``closed`` stays 0 after some losses, while libpq has dropped the socket already.
@@ -65,15 +62,58 @@ class Psycopg2(Driver):
         return 0 if getattr(raw, "autocommit", False) else raw.isolation_level
 
     def flags(self, raw):
-        # Spelt out, as asking by name is three times as dear, and every checkin asks.
-        try:
-            return [raw.isolation_level, raw.readonly, raw.deferrable, raw.autocommit]
-        except AttributeError:  # psycopg2 before 2.7
-            return Driver.flags(self, raw)
+        # register_type() knows only the first of a connection's two dicts of typecasters.
+        types = raw.string_types
+        return Driver.flags(self, raw), raw.notices, raw.notifies, types, list(types.items())
 
-    def _select_1(self, raw):
+    def has_changed(self, raw, flags):
+        values, notices, notifies, types, before = flags
+        try:
+            # Spelt out, as asking by name is three times as dear.
+            now = (
+                raw.isolation_level,
+                raw.readonly,
+                raw.deferrable,
+                raw.autocommit,
+                raw.cursor_factory,
+            )
+            if (
+                now != values
+                or raw.notices is not notices
+                or raw.notifies is not notifies
+                or notices
+                or notifies
+                or len(types) != len(before)
+            ):
+                return True
+            for oid, typecaster in before:
+                # Two of the same oid are equal.
+                if types[oid] is not typecaster:
+                    return True
+            return False
+        except (AttributeError, KeyError):  # before psycopg2 2.7 there are not all of these
+            return True
+
+    def restore(self, raw, flags, timeout, settled=()):
+        values, notices, notifies, types, before = flags
+        if raw.notices is not notices or raw.notifies is not notifies:
+            raw.notices, raw.notifies = notices, notifies
+        types.clear()
+        types.update(before)
+        return Driver.restore(self, raw, values, timeout, settled)
+
+    def forget_messages(self, raw):
+        if raw.notices:
+            _empty(raw.notices)
+        if raw.notifies:
+            _empty(raw.notifies)
+
+    def is_server_side(self, cursor):
+        return bool(getattr(cursor, "name", None))
+
+    def _ask(self, raw, statement):
         cursor = raw.cursor()
-        cursor.execute("SELECT 1")
+        cursor.execute(statement)
         cursor.close()
         if self.status(raw) != IDLE:
             raw.rollback()
@@ -107,22 +147,13 @@ class Psycopg2(Driver):
         return raw.get_parameter_status(name)
 
 
-class Psycopg3(Psycopg2):
-    flag_names = ("isolation_level", "read_only", "deferrable", "autocommit")
-
-    def status(self, raw):
-        return raw.pgconn.transaction_status
-
-    def flags(self, raw):
-        return [raw.isolation_level, raw.read_only, raw.deferrable, raw.autocommit]
-
-    def parameter(self, raw, name):
-        return raw.info.parameter_status(name)
-
-    def cancel(self, raw):
-        # The other ways to cancel have no time-out.
-        if hasattr(raw, "cancel_safe"):
-            raw.cancel_safe(timeout=CANCEL_TIMEOUT)
+def _empty(messages):
+    """Empty a list, or what a receiver has put in its place."""
+    try:
+        del messages[:]
+    except TypeError:
+        if hasattr(messages, "clear"):
+            messages.clear()
 
 
 def _has_one_of(texts, message):
