@@ -6,6 +6,7 @@ import sys
 from importlib import import_module
 
 from persistconn import compat, drivers
+from persistconn.django_versions import connecting
 
 # Methods that were looked at together, and are all Django's own or what we have put in their place.
 _djangos = set()
@@ -51,6 +52,8 @@ class Django18(object):
     carried_as_new = {"errors_occurred": False, "health_check_done": True}
     #: Whether there are managed blocks. Somebody can forget to leave one, without a connection too.
     has_managed_blocks = False
+    #: ``with dialect.connecting(wrapper, hook):`` the hook opens the raw connection.
+    connecting = staticmethod(connecting.by_method)
 
     def database_module(self, wrapper):
         """The driver's module, which a wrapper connects by."""
