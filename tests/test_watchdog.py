@@ -14,7 +14,7 @@ import pytest
 import support
 from support import wait_until
 
-from persistconn import drivers, watchdog
+from persistconn import compat, drivers, watchdog
 from persistconn.drivers.mysql import PyMySQL
 from persistconn.fork import PerProcess
 
@@ -312,24 +312,13 @@ def test_the_thread_ends_when_there_is_nothing_to_watch_and_comes_back(line, fre
         assert wait_until(lambda: watchdogs() == 0)
 
 
-def test_many_first_limits_at_once_leave_one_thread(fresh):
-    lines, seen, go = [Line() for _ in range(20)], [], threading.Event()
-
-    def work(line):
-        with any_driver.limit(line, 10):
-            seen.append(line)
-            go.wait()
-
-    threads = [threading.Thread(target=work, args=(line,)) for line in lines]
-    for thread in threads:
-        thread.start()
-    assert wait_until(lambda: len(seen) == len(lines))
-    assert wait_until(lambda: watchdogs() == 1)
-    go.set()
-    for thread in threads:
-        thread.join()
-    for line in lines:
-        line.close()
+def test_one_thread_stays_of_those_that_several_first_limits_started(line, fresh):
+    mine = watchdog._watchdogs.get()
+    with any_driver.limit(line, 10):
+        for _ in range(5):
+            compat.start_native_thread(mine._run)
+        assert wait_until(lambda: watchdogs() == 1)
+        assert not wait_until(lambda: watchdogs() != 1, seconds=0.2)
 
 
 # Each in a process of its own.
