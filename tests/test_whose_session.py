@@ -288,19 +288,25 @@ def test_credentials_that_rotate_leave_at_most_one_idle_session(roles):
     assert stats()["idle"] <= 1
 
 
+def named(name):
+    """Settings that no thread of another test has had."""
+    return database_as(OPTIONS={"application_name": name})
+
+
 def test_databases_that_take_turns_leave_at_most_one_idle_session():
-    for _turn in range(5):
-        for name in (support.OTHER, support.DATABASE):
-            with database_as(NAME=name):
-                unit_of_work()
-                assert wait_until(lambda: len(backends()) <= 1)
+    with named("taking turns"):
+        for _turn in range(5):
+            for name in (support.OTHER, support.DATABASE):
+                with database_as(NAME=name):
+                    unit_of_work()
+                    assert wait_until(lambda: len(backends()) <= 1)
     unit_of_work()
     assert wait_until(lambda: len(backends()) <= 1)
 
 
 def test_settings_that_nobody_has_any_more_are_forgotten():
     def change(number):
-        with database_as(OPTIONS={"application_name": "number %d" % number}):
+        with named("number %d" % number):
             unit_of_work()
 
     for number in range(3):
@@ -332,10 +338,12 @@ def test_what_ended_threads_left_idle_under_old_settings_is_closed():
         wait_until(lambda: len(backends()) == 3)
         end_of_work()
 
-    support.together(work, work, work)
-    assert len(backends()) == 3
-    gc.collect()  # their wrappers
-    with database_as(TOKEN="new"):
+    with named("old"):
+        support.together(work, work, work)
+        assert len(backends()) == 3
+        gc.collect()  # their wrappers
+        unit_of_work()
+    with named("new"):
         now = unit_of_work()
         assert wait_until(lambda: backends() == [now])
 
@@ -354,7 +362,7 @@ def test_old_settings_are_kept_as_long_as_one_wrapper_uses_them():
     thread.start()
     try:
         assert wait_until(lambda: len(looked) == 1)
-        with database_as(TOKEN="new"):
+        with named("new"):
             unit_of_work()
     finally:
         moved.set()
@@ -363,8 +371,9 @@ def test_old_settings_are_kept_as_long_as_one_wrapper_uses_them():
 
 
 def test_a_session_in_use_under_old_settings_is_closed_at_the_end_of_its_work():
-    before = pid()
-    with database_as(TOKEN="new"):
+    with named("old"):
+        before = pid()
+    with named("new"):
         end_of_work()
         assert wait_until(lambda: backends() == [])
         assert unit_of_work() != before
@@ -449,6 +458,18 @@ def test_a_wrapper_made_by_hand_gets_a_session_that_is_alive(make):
     kill_backends()
     wrapper = make()
     assert ask(wrapper) != before
+    wrapper.close()
+
+
+@all_makers
+def test_a_wrapper_made_by_hand_is_told_of_its_loss_once_though_other_work_ended(make):
+    wrapper = make()
+    ask(wrapper)
+    end_of_work()
+    kill_backends()
+    with pytest.raises(support.database_errors()):
+        ask(wrapper)
+    assert ask(wrapper) in backends()
     wrapper.close()
 
 

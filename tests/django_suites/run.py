@@ -215,7 +215,7 @@ def totals():
     import persistconn
 
     assert persistconn.is_enabled()
-    # Tests copy connections under other aliases, which show the same numbers.
+    # Tests copy connections under other aliases, which count for themselves.
     stats = persistconn.stats()
     databases = [stats[alias] for alias in DATABASES if alias in stats]
     total = dict((name, sum(n[name] for n in databases)) for name in ("opened", "reused"))

@@ -6,7 +6,7 @@ import json
 import os
 
 database = json.loads(os.environ["SERVERS_DATABASE"])
-# Two names of one database, whose sessions are in one pool.
+# Two names of one database, each with sessions of its own.
 DATABASES = {"default": database, "other": dict(database)}
 INSTALLED_APPS = ["persistconn"]
 MIDDLEWARE = []
