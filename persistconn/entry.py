@@ -18,7 +18,7 @@ class Entry(object):
     """
 
     __slots__ = (
-        "raw driver pool slot claim pid is_idle generation opened_at jitter used_at poll is_blind"
+        "raw driver pool slot pid is_idle generation opened_at jitter used_at poll is_blind"
         " flags doom carried values read_only_by losses_survived probe __weakref__"
     ).split()
 
@@ -26,7 +26,6 @@ class Entry(object):
         self.raw = None
         self.pool = pool
         self.slot = slot
-        self.claim = []  # emptied by the one thread that takes it from its lease
         self.pid = os.getpid()
         self.is_idle = False
         self.generation = generation

@@ -14,13 +14,16 @@ class Lease(object):
     the checkin or the close. A wrapper that is open without an entry is not ours.
     """
 
-    __slots__ = "wrapper database entry cursors is_own is_registered".split()
+    __slots__ = "wrapper database entry leaving cursors is_own is_registered _claims".split()
 
     def __init__(self, wrapper):
         # Weak, as a wrapper that is thrown away must take its connection along.
         self.wrapper = weakref.ref(wrapper)
         self.database = None
         self.entry = None
+        #: The raw connection that is just being given back, or closed.
+        self.leaving = None
+        self._claims = []
         #: Weak references to the cursors that its unit of work has made and not thrown away.
         self.cursors = set()
         #: Whether its unit of work made a cursor otherwise than by the ORM, and so may have put
@@ -34,23 +37,28 @@ class Lease(object):
         """Whether Django opens a connection for the wrapper now."""
         return self.entry is not None and self.entry.raw is None
 
-    def take(self):
-        """Take the entry away, or None: of two threads that end a shared wrapper one gets it."""
-        entry, self.entry = self.entry, None
-        if entry is None:
-            return None
-        try:
-            entry.claim.pop()
-        except IndexError:
-            return None
-        return entry
-
     def put(self, entry):
-        entry.claim[:] = (True,)
         self.entry = entry
+        self._claims[:] = (entry,)
         self.is_own = False
         if self.cursors:
             self.cursors = set()
+
+    def claim(self):
+        """Return the entry for the caller to end; None for the others, if several threads want to."""
+        try:
+            entry = self._claims.pop()
+        except IndexError:
+            return None
+        self.leaving = entry.raw
+        return entry
+
+    def take(self):
+        """Take the entry away from an open wrapper at once. Return it, or None."""
+        entry = self.claim()
+        if entry is not None:
+            self.entry = self.leaving = None
+        return entry
 
     def database_now(self, wrapper):
         """Return the Database of the wrapper's settings as they are now."""

@@ -153,16 +153,18 @@ def before_use(wrapper):
         _leave_to_the_parent(wrapper, held)
     else:
         status = entry.driver.status(raw)
-        if dialect.may_reconnect(wrapper, status):
-            entry.doom = entry.doom or _fault_in_use(held, entry, status)
-            if entry.doom is not None:
-                _give_back(wrapper, held)
+        if entry.doom is None and dialect.may_reconnect(wrapper, status):
+            entry.doom = _fault_in_use(held, entry, status)
+        if entry.doom is not None and held.claim() is not None:
+            _give_back(wrapper, held, entry)
 
 
 def _meet(wrapper, held):
     """Take over a connection that was opened while we were not asked."""
-    # connect() sets autocommit while the entry is still empty.
-    if not held.is_opening and held.database_now(wrapper).is_kept:
+    # connect() sets autocommit while the entry is still empty. Another thread may end it just now.
+    if held.is_opening or held.leaving is wrapper.connection:
+        return
+    if held.database_now(wrapper).is_kept:
         if take_over(wrapper) is not None:
             held.is_own = True  # nobody saw what was done with it before
 
@@ -182,6 +184,8 @@ def cursor_made(wrapper, cursor):
     if not held.is_own and (not _works.mine.in_orm or dialect.is_in_manual_mode(wrapper)):
         held.is_own = True
     held.track(cursor)
+    if wrapper.connection is None:
+        cursor.close()  # another thread has just ended the wrapper's work
 
 
 def raw_wanted(wrapper):
@@ -262,7 +266,9 @@ def checkin(wrapper, leaving=False):
         return False
     if raw is None:
         dialect.end_blocks(wrapper)
-    else:
+        return True
+    entry = held.claim()
+    if entry is not None:  # else another thread ends it at this moment
         _end(wrapper, held, entry, database)
     return True
 
@@ -282,19 +288,19 @@ def _end(wrapper, held, entry, database):
             reason = reason or "closed by caller"
         entry.doom = reason
     finally:
-        _give_back(wrapper, held)
+        _give_back(wrapper, held, entry)
 
 
-def _give_back(wrapper, held):
-    entry = held.take()
-    if entry is None:
-        return  # another thread has ended the wrapper at the same moment
+def _give_back(wrapper, held, entry):
+    """Close a wrapper whose entry the caller has claimed, and return the entry to its pool."""
     try:
         if dialect.has_own_close(wrapper):
             wrapper.connection = StandIn(entry.raw)
             wrapper.close()
     finally:
+        held.entry = None
         wrapper.connection = None
+        held.leaving = None
         driver, raw = entry.driver, entry.raw
         if entry.doom == "busy" and (driver.status(raw) == drivers.ACTIVE or driver.is_held(raw)):
             # Closing would wait for the thread that is inside, or leave that one waiting for ever.
@@ -329,7 +335,8 @@ def _leave_to_the_parent(wrapper, held):
     entry.pool = held.database_now(wrapper).pool or entry.pool
     entry.doom = "fork"
     dialect.leave_blocks(wrapper)
-    _give_back(wrapper, held)
+    held.claim()
+    _give_back(wrapper, held, entry)
 
 
 def _abandon(wrappers, ident):

@@ -249,7 +249,7 @@ def test_what_is_registered_for_all_later_connections_is_not_spoilt():
 
 @psycopg_3_only
 def test_an_untouched_connection_counts_as_unchanged():
-    driver, flags = drivers.of(raw()), connection._persistconn.flags
+    driver, flags = drivers.of(raw()), connection._persistconn.entry.flags
     with connection.cursor() as cursor:
         cursor.execute("SELECT %s::text, now(), %s::jsonb", ["one", "{}"])
         cursor.fetchall()
@@ -261,7 +261,7 @@ def test_a_restored_connection_counts_as_unchanged():
     raw().adapters.register_loader("date", loader("spoilt"))
     raw().add_notice_handler(list)
     raw().prepared_max = 3
-    driver, flags = drivers.of(next_raw()), connection._persistconn.flags
+    driver, flags = drivers.of(next_raw()), connection._persistconn.entry.flags
     assert not driver.has_changed(connection.connection, flags)
 
 
@@ -269,7 +269,7 @@ def test_a_restored_connection_counts_as_unchanged():
 def test_a_generator_left_unfinished_does_not_reach_the_next_user():
     # It has the lock of the connection, for which the next statement would wait for ever.
     listen()
-    notify(connection._persistconn)
+    notify(connection._persistconn.entry)
     before = connection.connection
     notifications = before.notifies()
     next(notifications)
@@ -286,7 +286,7 @@ def test_a_psycopg_with_other_private_names_has_its_public_ones_restored(monkeyp
 
     monkeypatch.setattr(drivers.Psycopg3, "_private_flags", unknown)
     before = raw().row_factory
-    assert not drivers.of(raw()).has_changed(raw(), connection._persistconn.flags)
+    assert not drivers.of(raw()).has_changed(raw(), connection._persistconn.entry.flags)
     raw().row_factory = dict_row
     assert next_raw().row_factory is before
     end_of_work()
@@ -363,7 +363,7 @@ def test_an_untouched_psycopg2_connection_counts_as_unchanged():
     support.fetch("SELECT now()")
     if support.BEFORE_1_6:
         connection._rollback()
-    assert not drivers.of(raw()).has_changed(raw(), connection._persistconn.flags)
+    assert not drivers.of(raw()).has_changed(raw(), connection._persistconn.entry.flags)
 
 
 # Notifications
@@ -386,7 +386,7 @@ def messages(raw):
 
 def test_an_unread_notification_does_not_reach_the_next_user():
     listen()
-    notify(connection._persistconn)
+    notify(connection._persistconn.entry)
     pid()
     before = connection.connection
     end_of_work()
@@ -395,7 +395,7 @@ def test_an_unread_notification_does_not_reach_the_next_user():
 
 def test_a_notification_that_came_while_idle_does_not_reach_the_next_user():
     listen()
-    entry = connection._persistconn
+    entry = connection._persistconn.entry
     end_of_work()
     notify(entry)
     pid()
@@ -404,7 +404,7 @@ def test_a_notification_that_came_while_idle_does_not_reach_the_next_user():
 
 def test_a_listener_keeps_its_notifications_over_a_ping(clock):
     listen()
-    notify(connection._persistconn)
+    notify(connection._persistconn.entry)
     clock.forward(10)
     pid()
     assert len(messages(connection.connection)) == 1
@@ -634,7 +634,7 @@ def test_a_connection_is_not_used_after_a_ping_that_was_interrupted(
 @psycopg_3_only
 def test_the_rollback_at_the_end_does_not_wait_for_a_generator_left_unfinished(time_limit):
     listen()
-    notify(connection._persistconn)
+    notify(connection._persistconn.entry)
     connection.cursor().execute("BEGIN")
     notifications = connection.connection.notifies()
     time_limit(5)

@@ -233,7 +233,7 @@ def opening_of(wrapper, **settings):
     from persistconn.opening import Opening
 
     with support.database_as(**settings):
-        return Opening(wrapper, databases.of(wrapper), lambda: None)
+        return Opening(wrapper, databases.of(wrapper, None), lambda: None)
 
 
 def test_an_error_before_the_first_try_is_not_transient():
