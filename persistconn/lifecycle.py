@@ -89,12 +89,12 @@ def open_new(wrapper, django_opens):
         else:
             result = slot.pool.gate.call(Opening(wrapper, held.database, django_opens))
     except BaseException:
-        entry = take_over(wrapper)
+        entry = _fill(wrapper, held, slot)
         if entry is not None:
             # It can be half set up: without its time zone, without its role.
             entry.doom = "error"
         raise
-    entry = take_over(wrapper)
+    entry = _fill(wrapper, held, slot)
     if entry is not None:
         entry.carried = dialect.carried(wrapper, before, entry.pool.noted)
         dialect.settle(wrapper, entry)
@@ -106,18 +106,23 @@ def take_over(wrapper):
     """Take an open connection into account, whoever opened it. Return its entry if it is ours."""
     held, raw = lease.of(wrapper), getattr(wrapper, "connection", None)
     entry = held.entry
-    if entry is not None and entry.raw is not None and entry.raw is raw:
-        return entry
-    slot = held.take()
-    if slot is not None and slot.raw is not None:
-        slot = None  # its connection was replaced by hand, and is left to its last user
-    entry = None
+    if entry is not None and (entry.raw is raw or entry.raw is None):
+        return entry if entry.raw is not None else None
+    held.take()  # its connection was replaced by hand, and is left to its last user
+    return _fill(wrapper, held, None)
+
+
+def _fill(wrapper, held, slot):
+    """Account for the connection that the wrapper has now, in the slot that was kept for it."""
+    raw, entry = getattr(wrapper, "connection", None), None
     if raw is not None:
         _works.join(wrapper, held)
         entry = _account_for(wrapper, held, raw, slot)
     if entry is not None:
         held.put(entry)
     elif slot is not None:
+        if held.entry is slot:
+            held.take()
         slot.pool.forget(slot, "error")
     return entry
 
@@ -126,6 +131,8 @@ def _account_for(wrapper, held, raw, slot):
     driver, database = drivers.of(raw), held.database_now(wrapper)
     if driver is None or driver.is_closed(raw) or not database.is_kept:
         return None
+    if pools.know(raw):
+        return None  # another thread has given it back, or accounted for it, at this moment
     if dialect.is_under_way(wrapper):
         return None  # The session's defaults cannot be read during a transaction.
     options = wrapper.settings_dict["OPTIONS"]

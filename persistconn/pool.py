@@ -67,7 +67,8 @@ class Slot(object):
         self.pool.opened(self)
 
     def raw(self):
-        watched = self._watched()
+        """Return the connection, or None while it is not open, or is no more."""
+        watched = None if self._watched is None else self._watched()
         return getattr(watched, "raw", watched)
 
 
@@ -348,6 +349,10 @@ class Pool(object):
             for slot in list(self._slots):
                 if self._free(slot):
                     self._count("closed by caller")
+
+    def knows(self, raw):
+        """Whether a connection has a slot here."""
+        return any(slot.raw() is raw for slot in list(self._slots))
 
     def is_empty(self):
         return not self._slots and not self._waiters

@@ -80,6 +80,10 @@ class Pools(object):
         mine = self._process.get()
         return list(mine.by_key.values()) + list(mine.retired)
 
+    def know(self, raw):
+        """Whether a connection has a slot in one of the pools."""
+        return any(pool.knows(raw) for pool in self.all())
+
     def keep(self, keeping):
         """Whether released connections are kept, in all pools, from now on."""
         self._keeping = keeping

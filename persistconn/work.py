@@ -24,6 +24,9 @@ class Works(threading.local):
 
     def join(self, wrapper, held):
         """Have a wrapper ended by its owner's unit of work, whichever thread uses it."""
+        if not held.is_registered:
+            # Not only at the end: what a coroutine opens is in a registry of its own.
+            held.is_registered = dialect.is_registered(wrapper)
         work = self.mine
         owner = getattr(wrapper, "_thread_ident", None)  # None before 1.4: whoever uses it
         if owner is not None and owner != work.ident:
@@ -65,17 +68,10 @@ class Work(object):
             wrapper = ref()
             if wrapper is None:
                 self.wrappers.pop(key, None)
-            elif lease.of(wrapper).is_registered or _is_registered(wrapper):
+            elif lease.of(wrapper).is_registered or dialect.is_registered(wrapper):
                 self.wrappers.pop(key, None)
                 taken.append(wrapper)
         return taken
-
-
-def _is_registered(wrapper):
-    # Asked of Django again and again only for wrappers made by hand.
-    held = lease.of(wrapper)
-    held.is_registered = any(known is wrapper for known in dialect.initialised())
-    return held.is_registered
 
 
 class Witness(object):

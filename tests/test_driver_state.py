@@ -598,7 +598,16 @@ def test_a_time_limit_passes_through_the_ping_of_an_idle_connection(clock, stopp
     assert wait_until(lambda: connections_of_the_pool() == (0, 0))
 
 
-def test_a_time_limit_passes_through_the_ping_within_a_unit_of_work(clock, stopped, time_limit):
+@pytest.fixture
+def reconnect_always():
+    """Have sessions checked in the middle of work, although they have cursors of ones own."""
+    with settings_as(PERSISTCONN_RECONNECT="always"):
+        yield
+
+
+def test_a_time_limit_passes_through_the_ping_within_a_unit_of_work(
+    clock, stopped, time_limit, reconnect_always
+):
     backend = pid()
     if support.BEFORE_1_6:
         connection._rollback()
@@ -614,7 +623,7 @@ def test_a_time_limit_passes_through_the_ping_within_a_unit_of_work(clock, stopp
 
 @pytest.mark.skipif(support.BEFORE_1_6, reason="every query is in a transaction before 1.6")
 def test_a_connection_is_not_used_after_a_ping_that_was_interrupted(
-    clock, stopped, time_limit, monkeypatch
+    clock, stopped, time_limit, monkeypatch, reconnect_always
 ):
     # A stand-in for a driver that does not tell whether an answer is still to come.
     backend = pid()

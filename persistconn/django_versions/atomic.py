@@ -147,6 +147,10 @@ class Django18(object):
         if asyncio is not None:
             asyncio.async_unsafe(bool)()
 
+    def is_registered(self, wrapper):
+        """Whether Django's ``connections`` have the wrapper here, and so end its work."""
+        return any(known is wrapper for known in self.initialised())
+
     def probe(self, wrapper):
         """The statement that asks the server whether it is there."""
         return "SELECT 1" + getattr(wrapper.features, "bare_select_suffix", "")
