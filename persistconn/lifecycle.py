@@ -120,6 +120,8 @@ def _fill(wrapper, held, slot):
         entry = _account_for(wrapper, held, raw, slot)
     if entry is not None:
         held.put(entry)
+        if wrapper.connection is not raw and held.take() is entry:
+            entry.pool.discard(entry, "closed by caller")  # by another thread, at this moment
     elif slot is not None:
         if held.entry is slot:
             held.take()
@@ -259,6 +261,8 @@ def checkin(wrapper, leaving=False):
     """
     held, raw = lease.of(wrapper), getattr(wrapper, "connection", None)
     entry = held.entry
+    if raw is not None and held.is_opening:
+        return True  # another thread is about to use it
     if raw is not None and (entry is None or entry.raw is not raw):
         return False
     if entry is not None and entry.pid != os.getpid():

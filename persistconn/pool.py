@@ -66,6 +66,10 @@ class Slot(object):
             pass  # the driver's connections cannot be referenced weakly
         self.pool.opened(self)
 
+    def has_ended(self):
+        raw = self.raw()
+        return raw is None or self.driver.is_closed(raw)
+
     def raw(self):
         """Return the connection, or None while it is not open, or is no more."""
         watched = None if self._watched is None else self._watched()
@@ -198,6 +202,7 @@ class Pool(object):
             self._serve_waiters()
             while waiter.wait(max(0, min(timeout - waited, SLICE))) is None and waited < timeout:
                 waited = compat.monotonic() - began
+                self._free_ended()
                 self._serve_waiters()
         except BaseException:
             self._stop_waiting(waiter, waited)
@@ -291,8 +296,9 @@ class Pool(object):
             self._serve_waiters()
 
     def let_go(self, entry, reason):
-        """Leave an entry's connection to the thread that may be inside it. The session and its slot
-        end when the last reference to the connection is gone.
+        """Leave an entry's connection to the thread that may be inside it.
+
+        Its slot is freed when that thread has seen its end, or has dropped it.
         """
         entry.slot.is_counted = True
         self._count(reason)
@@ -301,6 +307,11 @@ class Pool(object):
         # A destructor may run anywhere, so no waiter is served here.
         if self._free(slot) and not slot.is_counted:
             self._discarded["lost"] += 1
+
+    def _free_ended(self):
+        for slot in list(self._slots):
+            if slot.is_counted and slot.has_ended():
+                self._free(slot)
 
     def _free(self, slot):
         """Return False if the slot was free already."""
@@ -376,6 +387,7 @@ class Pool(object):
 
     def stats(self):
         """Return the counts of this pool as plain data."""
+        self._free_ended()
         idle, slots = len(self._idle), [slot for slot in list(self._slots) if slot.is_taken]
         return {
             "opened": self._opened,
