@@ -8,7 +8,8 @@ from persistconn import compat, drivers
 from persistconn.django_versions import dialect
 from persistconn.watchdog import Limit
 
-#: Seconds that a try may last, unless the user's connect_timeout is longer: as in psycopg_pool.
+#: Seconds that a try may last, unless the user's connect_timeout is longer. psycopg_pool and
+#: HikariCP wait as long.
 TRY_LIMIT = 30
 
 
@@ -50,13 +51,14 @@ class Opening(object):
         return self._driver.fileno(self.wrapper.connection)
 
     def _limit(self, seconds):
-        # What Django sends before it is ready with a connection must end as well. But applications
-        # connect while they are imported, and the watchdog is a thread.
+        # For the statements by which Django and receivers set a connection up. Not where forks in C
+        # keep locks: applications connect while they are imported, and the watchdog is a thread.
         if self.seconds == 0 or compat.FORKS_IN_C_KEEP_LOCKS:
             seconds = None
         return Limit(self.fileno, seconds)
 
     def _connect(self, connect, params):
+        """Call the backend's ``connect(params)`` with a time limit. Keeps its error for _judge()."""
         more = self._time_limit(params)
         if more:
             params = copy.copy(params)
@@ -73,13 +75,16 @@ class Opening(object):
         if self.seconds == 0 or not self.is_strict and self._driver.has_timeout(params):
             return {}
         hosts = self._driver.hosts(params)
-        # A driver gives each address as long. Looking names up takes time, and a server that has to
-        # wake up needs the time for itself: that is done only for the sake of a promise.
+        # A driver gives each address the whole time-out. Addresses are looked up, and the time is
+        # divided by their number, only to keep to a deadline that the user set: a server that
+        # must wake up needs its time undivided.
         addresses = drivers.count_addresses(hosts) if self.is_strict else len(hosts)
         seconds = self._ends_at - compat.monotonic()
         return self._driver.connect_options(params, seconds / addresses)
 
     def _judge(self, error):
+        """Say what the error of the last try means. Only the driver's own errors are transient, and
+        only if connecting raised them, or the connection was lost since."""
         raw, refusal = self.wrapper.connection, self._refusal
         raised = (error, getattr(error, "__cause__", None))
         if refusal is not None:

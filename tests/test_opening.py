@@ -413,6 +413,21 @@ def test_what_computing_a_password_raises_is_raised_at_once_and_unchanged(error)
     assert len(calls) == 1
 
 
+def test_a_drivers_error_that_connecting_did_not_raise_is_raised_at_once():
+    calls = []
+
+    def ask_another_database(*args, **kwargs):
+        calls.append(1)
+        raise support.driver.OperationalError("timeout expired")
+
+    with receiver(ask_another_database):
+        assert tried(pid) < 1
+    connection.close()
+    with computed_password(ask_another_database):
+        assert tried(pid) < 1
+    assert len(calls) == 2
+
+
 def test_what_a_receiver_writes_into_the_settings_stays():
     def write(connection, **kwargs):
         connection.settings_dict["ROLE"] = "reader"
@@ -484,14 +499,19 @@ class QueryingHandler(logging.Handler):
     def __init__(self, careful):
         logging.Handler.__init__(self)
         self.careful, self.calls = careful, 0
+        self.depth = self.most_deep = 0
 
     def emit(self, record):
         self.calls += 1
+        self.depth += 1
+        self.most_deep = max(self.depth, self.most_deep)
         try:
             pid()
         except support.database_errors():
             if not self.careful:
                 raise
+        finally:
+            self.depth -= 1
 
 
 @pytest.fixture(params=[True, False], ids=["careful", "careless"])
@@ -509,6 +529,26 @@ def test_a_logging_handler_that_queries_the_database_ends_with_the_request(proxy
     assert all(isinstance(error, support.database_errors()) for error, seconds in results)
     assert max(seconds for error, seconds in results) < 1 + 1
     assert handler.calls == 1
+
+
+@pytest.fixture
+def debug():
+    logger = logging.getLogger("persistconn")
+    before = logger.level
+    logger.setLevel(logging.DEBUG)
+    yield
+    logger.setLevel(before)
+
+
+def test_a_logging_handler_that_queries_the_database_is_not_called_by_what_it_causes(
+    proxy, handler, debug
+):
+    handler.careful = True
+    proxy.answer = error_response(*PASSING[0])
+    with settings_as(PERSISTCONN_CONNECT_DEADLINE=0.2):
+        tried(pid)
+    assert handler.calls > 0
+    assert handler.most_deep == 1
 
 
 def test_a_logging_handler_that_queries_the_database_costs_no_request(proxy, handler):
