@@ -9,9 +9,9 @@ import time
 from functools import partial
 
 try:
-    from _thread import get_ident, start_new_thread
+    import _thread
 except ImportError:  # Python 2
-    from thread import get_ident, start_new_thread
+    import thread as _thread
 
 try:
     # The one that get_running_loop() asks before it raises.
@@ -31,10 +31,19 @@ __all__ = [
     "reraise",
     "running_loop",
     "start_new_thread",
+    "thread_ident",
 ]
 
 
 PY2 = sys.version_info < (3,)
+
+get_ident, start_new_thread = _thread.get_ident, _thread.start_new_thread
+
+
+def thread_ident():
+    """get_ident() as it is now: gevent may have replaced it after persistconn was imported."""
+    return _thread.get_ident()
+
 
 #: Whether a child that is forked in C, as uWSGI does it, may wait for ever for a lock that a thread
 #: of its parent had: then no thread of ours may run while applications are merely imported.
