@@ -69,7 +69,8 @@ class Values(object):
     """All settings of one database, under their names in lower case."""
 
     # They are read at every turn, which a namedtuple makes three times as dear.
-    __slots__ = tuple(map(str.lower, NAMES))
+    # The last one: whether the user set CONNECT_DEADLINE, so that it bounds each single try, too.
+    __slots__ = tuple(map(str.lower, NAMES)) + ("connect_deadline_is_set",)
 
 
 # What of the project's settings says how its connections are opened, and how they are kept.
@@ -113,7 +114,12 @@ def of(database):
     for name in NAMES:
         setattr(values, name.lower(), _get(database, name))
     values.max_age = _max_age(database, values.max_age)
+    values.connect_deadline_is_set = _is_set(database, "CONNECT_DEADLINE")
     return values
+
+
+def _is_set(database, name):
+    return name in (database.get(PER_DATABASE) or ()) or hasattr(settings, PREFIX + name)
 
 
 def _get(database, name):

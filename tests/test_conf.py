@@ -38,6 +38,17 @@ def test_a_database_may_change_its_mind():
     assert conf.of(database).check_after == 2
 
 
+def test_a_connect_deadline_that_nobody_sets_is_known_as_such():
+    assert not conf.of({}).connect_deadline_is_set
+
+
+def test_a_connect_deadline_that_the_user_sets_is_known_as_such():
+    default = conf.SETTINGS["CONNECT_DEADLINE"].default
+    assert conf.of({"PERSISTCONN": {"CONNECT_DEADLINE": default}}).connect_deadline_is_set
+    with settings_as(PERSISTCONN_CONNECT_DEADLINE=default):
+        assert conf.of({}).connect_deadline_is_set
+
+
 @pytest.mark.parametrize(
     "project, database, age",
     [
