@@ -11,7 +11,16 @@ from persistconn import lifecycle, transactions
 from persistconn.compat import running_loop
 from persistconn.django_versions import dialect
 from persistconn.django_versions.atomic import are_djangos
-from persistconn.patching import HotWrap, Import, Listener, OptionalWrap, Receiver, Wrap
+from persistconn.django_versions.connecting import HookedModule
+from persistconn.patching import (
+    HotWrap,
+    Import,
+    Listener,
+    OptionalWrap,
+    Receiver,
+    Replacement,
+    Wrap,
+)
 
 
 def ensuring_connection(original, switch):
@@ -265,6 +274,18 @@ TABLE += [
         ),
     )
     for signal in dialect.end_of_work_signals
+]
+TABLE += [
+    (
+        CURSOR_CONNECTS,
+        Replacement(
+            "django.db.backends.%s.base" % backend,
+            "Database",
+            HookedModule,
+            "connect_timeout, for one try: cursor() calls the driver's connect() itself",
+        ),
+    )
+    for backend in ("postgresql_psycopg2", "mysql")
 ]
 TABLE += [
     (

@@ -68,6 +68,13 @@ class OptionalWrap(HotWrap):
         return HotWrap.apply(self, switch)
 
 
+class Replacement(OptionalWrap):
+    """Put what ``wrapper(original)`` makes in the place of something that is no function."""
+
+    def replacement(self, original, switch):
+        return self.wrapper(original)
+
+
 class Import(namedtuple("Import", "module source attribute why")):
     """Have a module that imported a name from a patched source use what the source has now."""
 

@@ -5,6 +5,7 @@ from __future__ import absolute_import
 import operator
 
 from persistconn import conf, drivers
+from persistconn.django_versions import connecting
 
 _connected_to = operator.itemgetter("NAME", "HOST", "PORT", "USER")
 
@@ -40,6 +41,8 @@ class Django18(object):
     maintenance = "__no_db__"
     #: Whether there are managed blocks. Somebody can forget to leave one, without a connection too.
     has_managed_blocks = False
+    #: ``with dialect.connecting(wrapper, hook):`` the hook opens the raw connection.
+    connecting = staticmethod(connecting.by_method)
 
     def identity(self, wrapper):
         """What a connection opened by this wrapper now would be connected to, and set up as."""
