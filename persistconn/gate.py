@@ -1,103 +1,116 @@
-"""How threads go on trying to reach a server that is away. Knows neither Django nor a driver."""
+"""A circuit breaker: how the threads of a process connect to a server that may be away.
+
+While the circuit is closed, everybody connects at once. A transient failure opens it: then one
+thread at a time tries, at a pace that belongs to the gate, and the others wait for the outcome. A
+try that the server answers closes it.
+
+There are no locks. Each change of state is one operation that the interpreter does not interrupt,
+so an exception or a signal handler may come at any point, and waiters poll. Knows neither Django
+nor a driver.
+"""
 
 from __future__ import absolute_import
 
 import logging
 import random
-import threading
 import time
+import weakref
 
 from persistconn import compat
+from persistconn.error_copies import causes
+from persistconn.outage import Call, Outage, nobody
 
 logger = logging.getLogger("persistconn")
 
-#: Seconds between two tries: after the first, and at the most; each up to half shorter, at random.
-FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.25
+#: Seconds that a waiter sleeps before it looks again: at random, so that not all wake at once.
+SHORTEST_SLEEP, LONGEST_SLEEP = 0.01, 0.04
+
+OPEN = "open"
 
 
 class Gate(object):
-    """The way to one server, for all threads of this process.
-
-    As long as nothing is wrong everybody passes. After a failure one thread tries at a time, at a
-    pace that belongs to the gate, and the others wait for what becomes of it.
-    """
+    """The circuit breaker for one server, shared by all threads of a process."""
 
     def __init__(self):
-        self._changed = threading.Condition()
-        self._failure = None  # what the last try met, until one gets an answer
-        self._is_trying = False
-        self._pause = FIRST_PAUSE
-        self._next_at = 0
+        self._outages = {}  # OPEN: the Outage, while the circuit is open
+        self._calls = {}  # by thread: a weak reference to its outermost Call
 
-    def pass_through(self, attempt, is_passing, seconds):
-        """Return what ``attempt(seconds left)`` does, which is tried again for so many seconds.
+    def call(self, attempt):
+        """Return what ``attempt(seconds)`` returns: it makes one try, of so many seconds at most.
 
-        Raises at once what it raises, unless ``is_passing(error)``: then when the time is over. With
-        0 seconds it is one try, which does not wait for those of others.
+        Its error is raised at once, or if ``attempt.is_transient(error)``, when no new try may
+        begin any more. An attempt has these attributes, too:
+
+        - seconds: how long new tries may begin; with 0 there is one, which waits for nobody.
+        - try_limit: how long a try may last.
+        - is_strict: whether a try, and the wait for another thread's, also ends with ``seconds``.
+        - least: how long a try lasts at the least if the server does not answer.
+        - was_answered: whether the server answered the last try.
         """
-        ends_at = compat.monotonic() + seconds
-        is_mine, passed = False, False
+        ident = compat.thread_ident()
+        outer = self._calls.get(ident, nobody)()
+        if outer is not None and not outer.is_over:
+            return self._run(Call(attempt, outer))
+        call = Call(attempt)
+        self._calls[ident] = weakref.ref(call)
         try:
-            while not passed:
-                is_mine = is_mine or seconds > 0 and self._wait_for_turn(ends_at)
-                if is_mine:
-                    time.sleep(max(0, self._next_at - compat.monotonic()))
-                passed, result = self._try(attempt, is_passing, ends_at, is_mine)
+            return self._run(call)
         finally:
-            if is_mine:
-                self._leave()
-        return result
+            call.is_over = True
+            self._calls.pop(ident, None)
 
-    def _wait_for_turn(self, ends_at):
-        """Return whether the caller is now the one who tries: not if nothing is wrong (any more).
+    def _run(self, call):
+        while True:
+            self._wait_for_turn(call)
+            began_at = compat.monotonic()
+            call.is_trying = True
+            try:
+                result = call.attempt(call.limit(began_at))
+            except Exception as error:
+                call.is_trying = call.is_fresh = False
+                if not self._may_try_again(call, error, compat.monotonic() - began_at):
+                    raise
+                call.turn = None
+            else:
+                self._outages.pop(OPEN, None)
+                return result
 
-        Raises the failure of whoever tried, once the caller's time is over.
-        """
-        with self._changed:
-            while self._failure is not None:
-                now = compat.monotonic()
-                if not self._is_trying and max(self._next_at, now) < ends_at:
-                    self._is_trying = True
-                    return True
-                if now >= ends_at:
-                    raise self._failure.__class__(*self._failure.args)
-                self._changed.wait(ends_at - now)
+    def _may_try_again(self, call, error, took):
+        if not call.attempt.is_transient(error):
+            if call.attempt.was_answered:
+                self._outages.pop(OPEN, None)
             return False
+        new = Outage(error, took)
+        outage = self._outages.setdefault(OPEN, new)
+        if outage is new:
+            self._log(outage.error)
+        elif call.turn is not None:
+            # Only then: threads that tried at the same time met the same, which must not slow us.
+            outage.failed(error, took)
+        return outage.allows(call)
 
-    def _try(self, attempt, is_passing, ends_at, is_mine):
-        began = compat.monotonic()
+    def _wait_for_turn(self, call):
+        """Return when the call may try. Raises the last error when it has nothing to wait for."""
+        while True:
+            outage = self._outages.get(OPEN)
+            if outage is None or call.is_single:
+                return
+            turn = outage.last_turn()
+            if turn.is_over() and outage.allows(call):
+                pause = max(0, outage.next_at - compat.monotonic())
+                if turn.pass_on(call, pause + call.limit(outage.next_at)):
+                    time.sleep(pause)
+                    return
+            elif call.may_wait_for(turn):
+                call.is_fresh = False
+                time.sleep(random.uniform(SHORTEST_SLEEP, LONGEST_SLEEP))
+            else:
+                raise outage.error_for_another_thread()
+
+    def _log(self, error):
         try:
-            result = attempt(ends_at - began)
-        except Exception as error:
-            if not is_passing(error):
-                self._open()
+            logger.warning("The server cannot be reached: %s", error)
+        except Exception as other:
+            # A handler that writes to this very database fails as it does.
+            if not any(isinstance(cause, error.__class__) for cause in causes(other)):
                 raise
-            self._close(error, is_mine)
-            # The next try is not begun if it may take as long as this one, and that is too long.
-            if self._next_at + (compat.monotonic() - began) >= ends_at:
-                raise
-            return False, None
-        self._open()
-        return True, result
-
-    def _close(self, failure, is_mine):
-        with self._changed:
-            # Those who tried at the same time met the same, and are no reason to go slower.
-            if is_mine or self._failure is None:
-                self._next_at = compat.monotonic() + self._pause * random.uniform(0.5, 1)
-                self._pause = min(2 * self._pause, LONGEST_PAUSE)
-            if self._failure is None:
-                logger.warning("The server cannot be reached: %s", failure)
-            self._failure = failure
-
-    def _open(self):
-        if self._failure is not None:
-            with self._changed:
-                self._failure = None
-                self._pause = FIRST_PAUSE
-                self._changed.notify_all()
-
-    def _leave(self):
-        with self._changed:
-            self._is_trying = False
-            self._changed.notify_all()

@@ -2,64 +2,90 @@
 
 from __future__ import absolute_import
 
+import contextlib
+import gc
+import logging
+import sys
 import threading
 import time
+import weakref
 
 import pytest
+import support
 from support import wait_until
 
-from persistconn.gate import FIRST_PAUSE, LONGEST_PAUSE, Gate
+from persistconn import gate as gates
+from persistconn import outage
+from persistconn.gate import Gate
+from persistconn.outage import FIRST_PAUSE, LONGEST_PAUSE, Call, Turn
 
 
 class Away(Exception):
-    """Passes."""
+    """Transient."""
 
 
 class Wrong(Exception):
-    """Does not."""
-
-
-def is_passing(error):
-    return isinstance(error, Away)
+    """The server's answer to a wrong password."""
 
 
 class Server(object):
-    """Lets in whoever tries, unless it is away; notes when somebody tried."""
+    """Lets in whoever tries, unless it is away; notes when somebody tried, and for how long."""
 
     def __init__(self, away=True):
         self.error = Away("refused") if away else None
-        self.tries = []
+        self.tries, self.limits = [], []
         self.at_once = self.most_at_once = 0
+        self.answers = threading.Event()
+        self.answers.set()
 
     def __call__(self, seconds):
         self.tries.append(time.time())
+        self.limits.append(seconds)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
+            self.answers.wait(min(seconds, 10))
             if self.error is not None:
-                raise self.error
+                raise self.error.__class__(*self.error.args)
             return "in"
         finally:
             self.at_once -= 1
 
 
-def away():
+class Attempt(object):
+    """What the gate is given."""
+
+    def __init__(self, server, seconds, is_strict=False, try_limit=30, least=0):
+        self.server = server
+        self.seconds = seconds
+        self.is_strict, self.try_limit, self.least = is_strict, try_limit, least
+        self.was_answered = False
+
+    def __call__(self, seconds):
+        return self.server(seconds)
+
+    def is_transient(self, error):
+        self.was_answered = isinstance(error, Wrong)
+        return isinstance(error, Away)
+
+
+def open_circuit():
     """A server, and a gate that has found it away already."""
     server, gate = Server(), Gate()
     with pytest.raises(Away):
-        gate.pass_through(server, is_passing, 0)
+        gate.call(Attempt(server, 0))
     return server, gate
 
 
 @pytest.fixture
 def crowd():
-    """Start threads that pass; they have ended when the test has."""
+    """Start threads that call; they have ended when the test has."""
     threads, results = [], []
 
-    def start(number, gate, server, seconds):
+    def start(number, gate, server, seconds, **more):
         def run():
             try:
-                results.append(gate.pass_through(server, is_passing, seconds))
+                results.append(gate.call(Attempt(server, seconds, **more)))
             except Exception as error:
                 results.append(error)
 
@@ -74,14 +100,14 @@ def crowd():
 
 
 def test_what_the_try_returns_is_returned():
-    assert Gate().pass_through(Server(away=False), is_passing, 5) == "in"
+    assert Gate().call(Attempt(Server(away=False), 5)) == "in"
 
 
 def test_a_server_that_is_away_is_tried_until_the_deadline():
     server = Server()
     started = time.time()
     with pytest.raises(Away):
-        Gate().pass_through(server, is_passing, 0.3)
+        Gate().call(Attempt(server, 0.3))
     assert len(server.tries) > 3
     assert time.time() - started < 0.3 + LONGEST_PAUSE
 
@@ -89,38 +115,26 @@ def test_a_server_that_is_away_is_tried_until_the_deadline():
 def test_a_deadline_of_0_is_one_try():
     server = Server()
     with pytest.raises(Away):
-        Gate().pass_through(server, is_passing, 0)
+        Gate().call(Attempt(server, 0))
     assert len(server.tries) == 1
 
 
-def test_an_error_that_does_not_pass_is_raised_at_once():
+def test_an_error_that_is_not_transient_is_raised_at_once():
     server = Server()
     server.error = Wrong("password")
     with pytest.raises(Wrong):
-        Gate().pass_through(server, is_passing, 5)
+        Gate().call(Attempt(server, 5))
     assert len(server.tries) == 1
 
 
 def test_the_pauses_grow_from_first_to_longest():
     server = Server()
     with pytest.raises(Away):
-        Gate().pass_through(server, is_passing, 0.9)
+        Gate().call(Attempt(server, 0.9))
     pauses = [after - before for before, after in zip(server.tries, server.tries[1:])]
     assert pauses[0] >= FIRST_PAUSE / 2
     assert max(pauses) >= LONGEST_PAUSE / 2
     assert len(server.tries) <= 12
-
-
-def test_each_try_is_told_how_much_time_is_left():
-    left = []
-
-    def server(seconds):
-        left.append(seconds)
-        raise Away()
-
-    with pytest.raises(Away):
-        Gate().pass_through(server, is_passing, 0.3)
-    assert 0.3 >= left[0] > left[-1] > 0
 
 
 def test_the_tries_end_when_the_server_is_back(crowd):
@@ -132,7 +146,7 @@ def test_the_tries_end_when_the_server_is_back(crowd):
 
 
 def test_one_of_a_crowd_tries_and_the_others_wait(crowd):
-    server, gate = away()
+    server, gate = open_circuit()
     before = len(server.tries)
     results = crowd(50, gate, server, 0.5)
     assert wait_until(lambda: len(results) == 50)
@@ -142,42 +156,443 @@ def test_one_of_a_crowd_tries_and_the_others_wait(crowd):
     assert len(server.tries) - before <= 12
 
 
-def test_all_of_a_crowd_pass_once_one_has(crowd):
-    server, gate = away()
+def test_all_of_a_crowd_are_in_once_one_is(crowd):
+    server, gate = open_circuit()
     results = crowd(20, gate, server, 10)
     assert wait_until(lambda: len(server.tries) > 2)
     server.error = None
     assert wait_until(lambda: results == ["in"] * 20, 2)
 
 
-def test_those_who_wait_fail_at_their_own_deadline_with_what_the_other_met(crowd):
-    server, gate = away()
-    crowd(1, gate, server, 0.8)
+def test_waiters_fail_at_their_own_deadline(crowd):
+    server, gate = open_circuit()
+    crowd(1, gate, server, 1.5)
     assert wait_until(lambda: len(server.tries) > 1)
     started = time.time()
-    with pytest.raises(Away) as caught:
-        gate.pass_through(server, is_passing, 0.2)
-    assert 0.2 <= time.time() - started < 0.8
-    assert caught.value is not server.error
-    assert caught.value.args == ("refused",)
-
-
-def test_another_goes_on_where_one_who_tried_was_interrupted(crowd):
-    server, gate = away()
-
-    def interrupted(seconds):
-        raise KeyboardInterrupt()
-
-    with pytest.raises(KeyboardInterrupt):
-        gate.pass_through(interrupted, is_passing, 5)
-    server.error = None
-    assert gate.pass_through(server, is_passing, 5) == "in"
+    with pytest.raises(Away):
+        gate.call(Attempt(server, 0.2))
+    assert time.time() - started < 1
 
 
 def test_a_server_that_answers_no_ends_the_waiting_of_all(crowd):
-    server, gate = away()
+    server, gate = open_circuit()
     results = crowd(5, gate, server, 10)
     assert wait_until(lambda: len(server.tries) > 2)
     server.error = Wrong("password")
     assert wait_until(lambda: len(results) == 5, 2)
     assert all(isinstance(result, Wrong) for result in results)
+
+
+def test_an_error_that_says_nothing_of_the_server_does_not_end_the_waiting(crowd):
+    server, gate = open_circuit()
+    results = crowd(1, gate, server, 10)
+    assert wait_until(lambda: len(server.tries) > 2)
+
+    def token_service(seconds):
+        raise ValueError("no token")
+
+    with pytest.raises(ValueError):
+        gate.call(Attempt(token_service, 0))
+    assert gate._outages and results == []
+    server.error = None
+    assert wait_until(lambda: results == ["in"])
+
+
+# How long a try may last.
+
+
+def test_a_try_may_last_longer_than_new_ones_may_begin():
+    server = Server(away=False)
+    Gate().call(Attempt(server, 0.2, try_limit=30))
+    assert server.limits == [30]
+
+
+def test_a_strict_deadline_limits_each_try():
+    server = Server()
+    with pytest.raises(Away):
+        Gate().call(Attempt(server, 0.3, is_strict=True))
+    assert 0.3 >= server.limits[0] > server.limits[-1] > 0
+
+
+def test_a_waiter_gets_what_becomes_of_the_try_it_waits_for_even_after_its_deadline(crowd):
+    server, gate = open_circuit()
+    server.answers.clear()
+    results = crowd(5, gate, server, 0.3)
+    assert wait_until(lambda: server.at_once == 1)
+    time.sleep(0.6)  # longer than their deadlines
+    assert results == []
+    server.error = None
+    server.answers.set()
+    assert wait_until(lambda: results == ["in"] * 5, 2)
+    assert server.most_at_once <= 5
+
+
+def test_a_waiter_past_its_deadline_does_not_wait_for_tries_that_began_later():
+    waiter, earlier, later = [Call(Attempt(Server(), seconds)) for seconds in (0.05, 5, 5)]
+    earlier.turn = Turn(weakref.ref(earlier), 5)
+    time.sleep(0.1)
+    later.turn = Turn(weakref.ref(later), 5)
+    assert waiter.may_wait_for(earlier.turn)
+    assert not waiter.may_wait_for(later.turn)
+
+
+def test_a_strict_deadline_ends_the_waiting_for_another_try(crowd):
+    server, gate = open_circuit()
+    server.answers.clear()
+    crowd(1, gate, server, 5, is_strict=True)
+    assert wait_until(lambda: server.at_once == 1)
+    started = time.time()
+    with pytest.raises(Away):
+        gate.call(Attempt(server, 0.3, is_strict=True))
+    assert time.time() - started < 1
+    server.error = None
+    server.answers.set()
+
+
+def test_no_try_begins_that_could_not_end_within_a_strict_deadline():
+    server = Server()
+    server.answers.clear()
+    with pytest.raises(Away):
+        Gate().call(Attempt(server, 0.5, is_strict=True, try_limit=0.3, least=0.3))
+    assert len(server.tries) == 1
+
+
+def test_a_server_that_does_not_answer_is_tried_again_by_the_next_call():
+    server, gate = Server(), Gate()
+    server.answers.clear()
+    for number in (1, 2, 3):
+        with pytest.raises(Away):
+            gate.call(Attempt(server, 0.3, is_strict=True, try_limit=0.3, least=0.3))
+        assert wait_until(lambda: time.time() - server.tries[-1] > 0.3 + LONGEST_PAUSE)
+        assert len(server.tries) == number
+
+
+# The errors of those who wait.
+
+
+class ThreeArguments(Away):
+    def __init__(self, host, port, code):
+        Away.__init__(self, "%s:%s" % (host, port))
+        self.code = code
+
+
+def error_of_waiter(gate_and_error):
+    """What a thread gets that waits for a try that raises an error."""
+    gate, error = gate_and_error
+
+    def fail(seconds):
+        raise error
+
+    with pytest.raises(Away):
+        gate.call(Attempt(fail, 0))
+    gate._outages["open"].next_at += 60
+    with pytest.raises(Away) as caught:
+        gate.call(Attempt(fail, 0.1))
+    return caught.value
+
+
+def test_a_waiters_error_has_the_class_and_the_attributes_of_the_first():
+    first = ThreeArguments("db", 5432, "08006")
+    error = error_of_waiter((Gate(), first))
+    assert type(error) is ThreeArguments and error is not first
+    assert (error.args, error.code, str(error)) == (("db:5432",), "08006", "db:5432")
+
+
+@pytest.mark.skipif(not hasattr(Exception(), "__cause__"), reason="Python 2 has no causes")
+def test_a_waiters_error_has_the_first_as_its_cause():
+    error = error_of_waiter((Gate(), ThreeArguments("db", 5432, "08006")))
+    assert type(error.__cause__) is ThreeArguments
+    assert error.__cause__.code == "08006"
+
+
+def test_a_waiters_error_keeps_the_causes_of_the_first():
+    first = Away("wrapped")
+    first.__cause__ = ValueError("what the driver said")
+    error = error_of_waiter((Gate(), first))
+    assert type(error.__cause__) is ValueError
+    assert error.__cause__ is not first.__cause__
+    assert error.__cause__.args == ("what the driver said",)
+
+
+@pytest.mark.skipif(not hasattr(Exception, "add_note"), reason="Python before 3.11 has no notes")
+def test_a_waiters_error_has_the_notes_of_the_first():
+    first = Away("refused")
+    first.add_note("on host db")
+    assert error_of_waiter((Gate(), first)).__notes__ == ["on host db"]
+
+
+@pytest.mark.parametrize("pgcode", ["57P03", None])
+def test_a_waiters_error_of_psycopg2_has_its_code(pgcode):
+    psycopg2 = pytest.importorskip("psycopg2")
+
+    class Refused(psycopg2.OperationalError, Away):
+        pass
+
+    first = Refused("starting up\n")
+    first.__setstate__({"pgcode": pgcode, "pgerror": "FATAL: starting up"})
+    error = error_of_waiter((Gate(), first))
+    assert isinstance(error, psycopg2.OperationalError)
+    assert (error.args, error.pgcode) == (("starting up\n",), pgcode)
+    assert error.pgerror == "FATAL: starting up"
+    assert error.diag.sqlstate is None
+
+
+class Request(object):
+    """Something in the frame of a failed request."""
+
+
+def test_an_outage_keeps_no_frame_of_the_request_that_met_it():
+    gate = Gate()
+
+    def serve(gate):
+        request = Request()
+        try:
+            try:
+                raise ValueError("from the driver's depths")
+            except ValueError as error:
+                refused = Away("refused")
+                refused.__cause__ = error
+                raise refused
+        except Away as error:
+            first = error
+        # The frame of this function is in the tracebacks of the error, its cause and its context.
+        try:
+            error_of_waiter((gate, first))
+        finally:
+            del first
+        return weakref.ref(request)
+
+    ref = support.in_thread(lambda: serve(gate))
+    gc.collect()
+    assert gate._outages
+    assert ref() is None
+
+
+# Handlers that need the server themselves.
+
+
+@contextlib.contextmanager
+def logging_to(function):
+    class Handler(logging.Handler):
+        def emit(self, record):
+            function(record)
+
+    logger, handler = logging.getLogger("persistconn"), Handler()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def depth():
+    frame, number = sys._getframe(), 0
+    while frame is not None:
+        frame, number = frame.f_back, number + 1
+    return number
+
+
+def test_a_logging_handler_that_needs_the_server_fails_at_once_and_is_called_once():
+    server, gate, calls = Server(), Gate(), []
+
+    def write(record):
+        started = time.time()
+        try:
+            gate.call(Attempt(server, 5))
+        except Away:
+            calls.append(time.time() - started)
+
+    with logging_to(write):
+        with pytest.raises(Away):
+            gate.call(Attempt(server, 0.3))
+    assert len(calls) == 1 and calls[0] < 0.3
+
+
+def test_a_call_goes_on_where_a_logging_handler_fails_by_the_same_outage(crowd):
+    server, gate = Server(), Gate()
+    with logging_to(lambda record: gate.call(Attempt(server, 5))):
+        results = crowd(1, gate, server, 5)
+        assert wait_until(lambda: len(server.tries) > 2)
+        server.error = None
+        assert wait_until(lambda: results == ["in"])
+
+
+def test_what_else_a_logging_handler_raises_passes():
+    def fail(record):
+        raise KeyError("no such field")
+
+    with logging_to(fail):
+        with pytest.raises(KeyError):
+            Gate().call(Attempt(Server(), 5))
+
+
+def test_a_logging_handler_that_waits_for_another_threads_call_does_not_deadlock():
+    server, gate, calls = Server(), Gate(), []
+
+    def ask():
+        with pytest.raises(Away):
+            gate.call(Attempt(server, 0.2))
+        calls.append(1)
+
+    def write(record):
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join(5)
+
+    with logging_to(write):
+        with pytest.raises(Away):
+            gate.call(Attempt(server, 0.5))
+    assert calls == [1]
+
+
+def test_a_receiver_that_opens_another_connection_within_a_try_does_not_wait_for_it():
+    server, gate = open_circuit()
+    server.error = None
+
+    def connect_and_tell_receivers(seconds):
+        return gate.call(Attempt(server, 5))
+
+    assert gate.call(Attempt(connect_and_tell_receivers, 5)) == "in"
+
+
+# Interrupted at any point.
+
+
+class Interrupt(BaseException):
+    """What Ctrl-C, a handler of SIGALRM or PyThreadState_SetAsyncExc raises."""
+
+
+@contextlib.contextmanager
+def at_step(number, work):
+    """Do some work at the nth step of the gate's code: bytecodes, or lines before Python 3.7."""
+    steps = []
+
+    def trace(frame, event, arg):
+        if frame.f_code.co_filename.rpartition(".")[0].endswith(("gate", "outage")):
+            if hasattr(frame, "f_trace_opcodes"):
+                # Not both: Python 3.8 forgets what a line's trace raised at its first bytecode.
+                frame.f_trace_opcodes, frame.f_trace_lines = True, False
+            steps.append(1)
+            if len(steps) == number:
+                sys.settrace(None)
+                work()
+            return trace
+
+    sys.settrace(trace)
+    try:
+        yield steps
+    finally:
+        sys.settrace(None)
+
+
+def interrupt():
+    raise Interrupt()
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """The pauses of a gate are a millisecond: these tests call it for each step of its code."""
+    for name in ("FIRST_PAUSE", "LONGEST_PAUSE"):
+        monkeypatch.setattr(outage, name, 0.001)
+    for name in ("SHORTEST_SLEEP", "LONGEST_SLEEP"):
+        monkeypatch.setattr(gates, name, 0.001)
+
+
+def each_step(work, gate_for):
+    """Call gates once for each step of the code of a call, and do the work at that step."""
+    number, reached = 0, True
+    while reached:
+        number += 1
+        gate, attempt = gate_for()
+        try:
+            with at_step(number, work(gate)) as steps:
+                gate.call(attempt)
+        except (Interrupt, Away):
+            pass
+        reached = len(steps) >= number
+        yield gate
+    assert number > 50
+
+
+def closed_circuit_and_server_that_is_back_soon():
+    return Gate(), Attempt(fails(1), 1)
+
+
+def open_circuit_and_server_that_is_back_soon():
+    server, gate = open_circuit()
+    return gate, Attempt(fails(1), 1)
+
+
+def open_circuit_and_server_that_stays_away():
+    server, gate = open_circuit()
+    return gate, Attempt(server, 0.004)
+
+
+CASES = [
+    closed_circuit_and_server_that_is_back_soon,
+    open_circuit_and_server_that_is_back_soon,
+    open_circuit_and_server_that_stays_away,
+]
+
+
+def fails(times):
+    """A server that is away for the first tries."""
+    left = [Away("refused")] * times
+
+    def server(seconds):
+        if left:
+            raise left.pop()
+        return "in"
+
+    return server
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_call_that_is_interrupted_anywhere_leaves_the_turn_to_others(case, hasty):
+    for gate in each_step(lambda gate: interrupt, case):
+        started = time.time()
+        assert gate.call(Attempt(Server(away=False), 5)) == "in"
+        assert time.time() - started < 2
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_signal_handler_that_needs_the_server_waits_for_no_call_of_its_own_thread(case, hasty):
+    slowest = []
+
+    def handler_for(gate):
+        def handle():
+            started = time.time()
+            try:
+                gate.call(Attempt(fails(1), 5))
+            except Away:
+                pass
+            slowest[:] = [max([time.time() - started] + slowest)]
+
+        return handle
+
+    for gate in each_step(handler_for, case):
+        assert gate.call(Attempt(Server(away=False), 5)) == "in"
+        assert slowest[0] < 2
+
+
+def test_another_goes_on_where_one_who_tried_was_interrupted():
+    server, gate = open_circuit()
+
+    def interrupted(seconds):
+        raise KeyboardInterrupt()
+
+    with pytest.raises(KeyboardInterrupt):
+        gate.call(Attempt(interrupted, 5))
+    server.error = None
+    assert gate.call(Attempt(server, 5)) == "in"
+
+
+def test_others_take_over_from_a_thread_that_exceeds_its_limit(crowd):
+    server, gate = open_circuit()
+    forever = threading.Event()
+    crowd(1, gate, lambda seconds: forever.wait(10), 5, try_limit=0.3)
+    time.sleep(0.1)
+    try:
+        assert gate.call(Attempt(Server(away=False), 5, try_limit=0.3)) == "in"
+    finally:
+        forever.set()

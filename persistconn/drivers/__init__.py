@@ -14,6 +14,8 @@ from persistconn.drivers.base import (
     NOTHING_OPEN,
     UNKNOWN,
     Driver,
+    count_addresses,
+    seconds_of,
 )
 from persistconn.drivers.mysql import MySQL, PyMySQL
 from persistconn.drivers.postgresql import Psycopg2, Psycopg3
@@ -26,8 +28,10 @@ __all__ = [
     "NOTHING_OPEN",
     "UNKNOWN",
     "Driver",
+    "count_addresses",
     "of",
     "of_module",
+    "seconds_of",
 ]
 
 _by_package = {

@@ -29,12 +29,30 @@ NOTHING_OPEN = (IDLE, UNKNOWN)
 class Driver(object):
     """Any PEP 249 driver. What such a one cannot know is answered by None."""
 
-    def connect_options(self, options, host, seconds):
-        """OPTIONS that have connecting end in about so many seconds, or sooner if the given do."""
+    #: The shortest time-out for connecting, in seconds, that the driver can be given; 0: none.
+    shortest_timeout = 0
+
+    def connect_timeout(self, params):
+        """The user's own time-out for connecting, as the driver is given it; None: there is none."""
+
+    def has_timeout(self, params):
+        """Whether the user's parameters limit connecting, or are for the driver to refuse."""
+        return seconds_of(self.connect_timeout(params)) != 0
+
+    def hosts(self, params):
+        """The hosts that connecting tries one after the other, each for the whole time-out."""
+        return [params.get("host")]
+
+    def connect_options(self, params, seconds):
+        """Parameters that limit connecting to about so many seconds; a shorter limit of the user's
+        wins."""
         return {}
 
-    def is_passing(self, error):
-        """Whether connecting failed as it does while a server is away, starting, or full."""
+    def is_transient(self, error):
+        """Whether connecting failed as it does while a server is away, starting, or full.
+
+        The error is one of the driver's own, raised by its ``connect()``.
+        """
         return False
 
     def keep_alive(self, raw, options):
@@ -165,11 +183,34 @@ class Driver(object):
 _abandoned = []
 
 
+def seconds_of(theirs):
+    """A user's time-out as a number, 0 for no limit; None if the driver will refuse it."""
+    try:
+        return max(0, int(theirs or 0))
+    except (TypeError, ValueError):
+        return None
+
+
 def shorter(theirs, seconds):
     """A user's time-out or ours, in whole seconds. One that the driver will refuse stays."""
     # What is left of a whole second has begun to run out already.
     ours = max(1, int(seconds + 0.05))
-    try:
-        return min(int(theirs), ours) if int(theirs or 0) > 0 else ours
-    except ValueError:
+    given = seconds_of(theirs)
+    if given is None:
         return theirs
+    return min(given, ours) if given else ours
+
+
+def count_addresses(hosts):
+    """How many addresses a driver may try for hosts: a name can have several."""
+    return sum(_count_addresses(host) for host in hosts)
+
+
+def _count_addresses(host):
+    if not host or host[0] in "/@":  # a unix socket
+        return 1
+    try:
+        found = socket.getaddrinfo(host, None, 0, socket.SOCK_STREAM)
+    except (OSError, socket.error, UnicodeError):
+        return 1
+    return len(set(address for family, kind, protocol, name, address in found))

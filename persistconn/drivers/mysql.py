@@ -12,14 +12,22 @@ NO_ENTRY = frozenset([1040, 1053, 2002, 2003, 2006, 2013, 2055])
 
 
 class MySQL(Driver):
-    def connect_options(self, options, host, seconds):
-        return {"connect_timeout": shorter(options.get("connect_timeout"), seconds)}
+    shortest_timeout = 1
 
-    def is_passing(self, error):
+    def connect_timeout(self, params):
+        return params.get("connect_timeout")
+
+    def connect_options(self, params, seconds):
+        return {"connect_timeout": shorter(self.connect_timeout(params), seconds)}
+
+    def is_transient(self, error):
         return error.args[:1] and error.args[0] in NO_ENTRY
 
 
 class PyMySQL(MySQL):
+    def connect_timeout(self, params):
+        return params.get("connect_timeout", 10)  # the driver's own default
+
     def status(self, raw):
         if not raw.open:
             return UNKNOWN

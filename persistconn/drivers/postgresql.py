@@ -3,6 +3,7 @@
 from __future__ import absolute_import
 
 import os
+import re
 
 from persistconn.drivers.base import IDLE, Driver, shorter
 
@@ -34,7 +35,7 @@ LIBPQ_SAYS = (
     "Connection reset",
     "EOF detected",
     "Broken pipe",
-    "timeout",
+    "timeout expired",
     "timed out",
     "No route to host",
     "Network is unreachable",
@@ -44,6 +45,9 @@ LIBPQ_SAYS = (
     "could not make a writable connection",
     "hot standby mode",
 )
+
+#: Names and values in these texts that are the user's own: a host can be called "timed out".
+QUOTED = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'(?=[,:])")
 
 # The parameters that a server reports with any answer, and which a session that is to write, as
 # ``target_session_attrs`` has it, must have off.
@@ -84,21 +88,35 @@ class Psycopg2(Driver):
         if self.status(raw) != IDLE:
             raw.cursor().execute("ROLLBACK")
 
-    def connect_options(self, options, host, seconds):
-        # libpq gives each host as long.
-        hosts = str(options.get("host") or host or "").count(",") + 1
-        theirs = options.get("connect_timeout", os.environ.get("PGCONNECT_TIMEOUT"))
-        return {"connect_timeout": shorter(theirs, seconds / hosts)}
+    #: Before version 17, libpq makes 2 seconds of 1; so does psycopg 3.
+    shortest_timeout = 2
 
-    def is_passing(self, error):
+    def connect_timeout(self, params):
+        return params.get("connect_timeout", os.environ.get("PGCONNECT_TIMEOUT"))
+
+    def has_timeout(self, params):
+        # A service's file may set one, which ours would override.
+        return Driver.has_timeout(self, params) or bool(
+            params.get("service") or os.environ.get("PGSERVICE")
+        )
+
+    def hosts(self, params):
+        hosts = params.get("hostaddr") or params.get("host") or os.environ.get("PGHOST") or ""
+        return str(hosts).split(",")
+
+    def connect_options(self, params, seconds):
+        return {"connect_timeout": shorter(self.connect_timeout(params), seconds)}
+
+    def is_transient(self, error):
         state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
         if state is not None:
             return state in NO_ENTRY or state.startswith(CONNECTION_EXCEPTION)
+        text = QUOTED.sub("", str(error))
         # One address of a host may have refused before another one answered: an answer counts more.
-        answers = [line for line in str(error).splitlines() if "FATAL:" in line]
+        answers = [line for line in text.splitlines() if "FATAL:" in line]
         if answers:
             return all(_has_one_of(SERVER_SAYS, answer) for answer in answers)
-        return _has_one_of(LIBPQ_SAYS, str(error))
+        return _has_one_of(LIBPQ_SAYS, text)
 
     def read_only_by(self, options):
         return READ_ONLY_BY.get(options.get("target_session_attrs"), ())

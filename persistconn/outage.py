@@ -1,0 +1,106 @@
+"""What a gate knows of a server that is away, of the calls that want it, and whose turn it is."""
+
+from __future__ import absolute_import
+
+import random
+import weakref
+
+from persistconn import compat
+from persistconn.error_copies import copy_of
+
+#: Seconds between two tries: after the first, and at the most; each up to half shorter, at random.
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.25
+
+#: Seconds by which a try may exceed its limit, as time-outs are rounded, before others take over.
+GRACE = 1
+
+NEXT = "next"
+
+
+def nobody():
+    """A weak reference to no call."""
+
+
+class Outage(object):
+    """From the failure that opens the circuit to the answer that closes it."""
+
+    def __init__(self, error, took):
+        self._pause = FIRST_PAUSE
+        self._turn = Turn(nobody, 0)  # over
+        self.failed(error, took)
+
+    def failed(self, error, took):
+        """Note that a try failed, after so many seconds. The error is copied: it refers to frames."""
+        self.error, self._took = copy_of(error), took
+        self.next_at = compat.monotonic() + self._pause * random.uniform(0.5, 1)
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+
+    def allows(self, call):
+        """Whether the call has time for another try."""
+        begins_at = max(compat.monotonic(), self.next_at)
+        if not call.is_fresh:
+            # The server may still not answer, and the try last longer than there is time.
+            begins_at += min(self._took, call.attempt.least)
+        return begins_at < call.waits_until
+
+    def last_turn(self):
+        turn = self._turn
+        while turn.successor:
+            turn = turn.successor[NEXT]
+        self._turn = turn
+        return turn
+
+    def error_for_another_thread(self):
+        """Return an error as the last try's, which it has as its cause."""
+        error = copy_of(self.error)
+        if getattr(error, "__cause__", error) is None:
+            error.__cause__ = copy_of(self.error)
+        return error
+
+
+class Turn(object):
+    """The right of one call to try. It ends with the call's try, with the call, or with its time."""
+
+    def __init__(self, call, seconds):
+        self._call = call  # a weak reference
+        self.began_at = compat.monotonic()
+        self._ends_at = self.began_at + seconds + GRACE
+        self.successor = {}  # NEXT: the turn after this one
+
+    def is_over(self):
+        call = self._call()
+        if call is None or call.is_over or call.turn is not self:
+            return True
+        return compat.monotonic() >= self._ends_at
+
+    def pass_on(self, call, seconds):
+        """Make the next turn that call's, for so many seconds. Return False if another was faster."""
+        call.turn = Turn(weakref.ref(call), seconds)
+        return self.successor.setdefault(NEXT, call.turn) is call.turn
+
+
+class Call(object):
+    """One thread's way through the gate. It is referred to weakly: its turn ends with its frame."""
+
+    def __init__(self, attempt, outer=None):
+        self.attempt = attempt
+        self.began_at = compat.monotonic()
+        # A call within a call of its thread (by a signal handler, a receiver, a logging handler)
+        # cannot wait for that one: it makes one try within a try, none between two.
+        self.is_single = attempt.seconds == 0 or outer is not None and outer.is_trying
+        self.waits_until = self.began_at + attempt.seconds if outer is None else 0
+        self.turn = None
+        self.is_fresh = True  # has neither tried nor waited
+        self.is_trying = self.is_over = False
+
+    def limit(self, now):
+        """The seconds that a try that begins now may last."""
+        attempt = self.attempt
+        left = self.began_at + attempt.seconds - now
+        return min(attempt.try_limit, left) if attempt.is_strict else attempt.try_limit
+
+    def may_wait_for(self, turn):
+        if compat.monotonic() < self.waits_until:
+            return True
+        is_under_way = turn.began_at < self.waits_until and not turn.is_over()
+        return is_under_way and not self.attempt.is_strict
