@@ -72,8 +72,7 @@ def open_new(wrapper, django_opens):
         if slot is None:
             result = django_opens()
         else:
-            attempt = Opening(wrapper, databases.of(wrapper), django_opens)
-            result = slot.pool.gate.pass_through(attempt, attempt.is_passing, attempt.seconds)
+            result = slot.pool.gate.call(Opening(wrapper, databases.of(wrapper), django_opens))
     except BaseException:
         entry = take_over(wrapper)
         if entry is not None:
