@@ -16,7 +16,7 @@ import logging
 
 from django.conf import settings
 
-from persistconn import django_versions
+from persistconn import django_versions, log
 from persistconn.control import disable, drain, enable, install, is_enabled, stats, uninstall
 
 __all__ = ["disable", "drain", "enable", "install", "is_enabled", "stats", "uninstall"]
@@ -25,6 +25,7 @@ __version__ = "0.1.0"
 
 # Python 2 complains about a logger without a handler, at the first warning.
 logging.getLogger("persistconn").addHandler(logging.NullHandler())
+logging.getLogger("persistconn").addFilter(log.NotWithinItself())
 
 if django_versions.APP_CONFIG_MUST_BE_NAMED:
     default_app_config = "persistconn.apps.PersistconnConfig"
