@@ -113,37 +113,41 @@ def test_a_destructor_may_call_at_any_moment(call):
 
 
 class LogHandler(logging.Handler):
-    """Makes all public calls at each record, but for those of its own calls."""
+    """Makes a call at each record, but for those of its own calls."""
 
-    def __init__(self):
+    def __init__(self, call):
         logging.Handler.__init__(self)
-        self.is_calling, self.records = False, []
+        self.call, self.is_calling, self.records = call, False, []
 
     def emit(self, record):
         if not self.is_calling:
             self.records.append(record.getMessage())
             self.is_calling = True
-            for call in (persistconn.stats, persistconn.drain, off_and_on):
-                call()
+            self.call()
             self.is_calling = False
 
 
 def test_a_log_handler_may_call_at_each_record():
-    def work(child):
-        handler, logger = LogHandler(), logging.getLogger("persistconn")
+    def records(call, closed_port):
+        handler, logger = LogHandler(call), logging.getLogger("persistconn")
         logger.addHandler(handler)
         logger.setLevel(logging.DEBUG)
         life()
-        with support.database_as(PORT="1"), pytest.raises(support.database_errors()):
+        # Each has a gate of its own, which says once that nobody gets through.
+        with support.database_as(PORT=closed_port), pytest.raises(support.database_errors()):
             unit_of_work()
         logger.removeHandler(handler)
         check_all_is_well([Helper() for _ in range(SLOTS - 1)])
         return handler.records
 
+    def work(child):
+        calls = [(persistconn.stats, "1"), (persistconn.drain, "2"), (off_and_on, "3")]
+        return [record for call, port in calls for record in records(call, port)]
+
     with support.settings_as(PERSISTCONN_CONNECT_DEADLINE=0.2):
-        records = forked.run(work)
+        told = forked.run(work)
     for words in ("opened", "discarded", "cannot be reached"):
-        assert [record for record in records if words in record], records
+        assert [record for record in told if words in record], told
 
 
 def test_a_signal_handler_may_query_over_an_alias_of_its_own_at_any_moment():

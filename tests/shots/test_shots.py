@@ -158,7 +158,7 @@ class Target(object):
 
 
 def by_signals(shots, seed, child):
-    helpers, timer = [Helper() for _ in range(THREADS)], Timer(random.Random(seed))
+    helpers, timer = [Helper() for _ in range(SLOTS)], Timer(random.Random(seed))
     while timer.fired < shots:
         is_over = threading.Event()
         for helper in helpers:

@@ -28,7 +28,7 @@ def few_slots():
 @pytest.fixture
 def stride(request):
     """For walks that open a connection in each run, which takes ten times as long as all else."""
-    return 1 if request.config.getoption("--shots") >= FULL else 7
+    return 1 if request.config.getoption("--shots") >= FULL else 13
 
 
 @pytest.fixture
