@@ -55,6 +55,12 @@ def tests(session):
 @nox.parametrize("python, django", CELLS)
 def matrix(session, django):
     """Run the tests on every supported pair of Python and Django."""
+    install_cell(session, django)
+    run_pytest(session, PERSISTCONN_PG_BIN=postgres_bin())
+
+
+def install_cell(session, django):
+    """Install persistconn, its tests' requirements, a Django and its driver."""
     django, _, psycopg3 = django.partition("+")
     requirements = [f"Django=={django}.*"]
     if psycopg3:
@@ -63,7 +69,6 @@ def matrix(session, django):
         # Django before 3.1 compares time zones in a way that psycopg2 2.9 breaks.
         requirements.append("psycopg2-binary<2.9")
     session.install(f"{wheel()}[test]", *requirements)
-    run_pytest(session, PERSISTCONN_PG_BIN=postgres_bin())
 
 
 @nox.session
@@ -361,3 +366,20 @@ def faults(session, django):
     session.install(wheel(), f"Django=={django}.*", "pytest", driver)
     env = {"PYTHONPATH": str(ROOT), "PERSISTCONN_PG_BIN": suites.postgres_bin() or postgres_bin()}
     session.run("pytest", "tests/faults", *session.posargs, env=env)
+
+
+# Python 2 can be interrupted at lines only, in those tests that choose where.
+SHOT_CELLS = [
+    nox.param(python, django, id=f"py{python}-django{django.replace('+', '-')}")
+    for python, django in [("3.13", "6.1+psycopg3"), ("3.8", "3.1"), ("2.7", "1.5")]
+]
+
+
+# virtualenv may have found newer wheels meanwhile, which old Pythons cannot run.
+@nox.session(venv_params=["--pip=embed", "--setuptools=embed", "--wheel=embed"])
+@nox.parametrize("python, django", SHOT_CELLS)
+def shots(session, django):
+    """Interrupt persistconn step by step, and at random: `-- --shots 100000` is the full form."""
+    install_cell(session, django)
+    env = {"PYTHONPATH": str(ROOT), "PERSISTCONN_PG_BIN": postgres_bin()}
+    session.run("pytest", "tests/shots", *session.posargs, env=env)

@@ -109,6 +109,12 @@ def query(sql, database=None, *parameters):
     return rows
 
 
+def close_sessions():
+    """Close our own, which a forked child must not have."""
+    while _sessions:
+        _sessions.popitem()[1].close()
+
+
 def ask(sql, database=None, *parameters):
     rows = query(sql, database, *parameters)
     return rows[0][0] if rows else None

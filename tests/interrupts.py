@@ -1,0 +1,270 @@
+"""Interrupts at chosen steps of persistconn's code, and what must be true after each.
+
+A signal handler, a destructor, or an exception set by another thread can come between any two
+opcodes. A trace function makes it come between two chosen ones.
+"""
+
+from __future__ import absolute_import
+
+import dis
+import gc
+import os
+import sys
+import threading
+from functools import partial
+
+import forked
+import support
+
+import persistconn
+
+try:
+    import queue
+except ImportError:
+    import Queue as queue
+
+PACKAGE = os.path.dirname(os.path.abspath(persistconn.__file__)) + os.sep
+
+#: A walk ends when it has found so many steps that fail.
+MOST_FAILURES = 5
+
+# After one of these an interrupt finds all as it would have found it before.
+MERE_MOVES = ("LOAD_", "POP_JUMP", "JUMP_F", "NOP", "COPY", "SWAP", "DUP_", "ROT_")
+
+
+class Shot(BaseException):
+    """What an interrupt raises: Ctrl-C, a time limit."""
+
+
+def shoot():
+    raise Shot
+
+
+class Steps(object):
+    """``with Steps(act, number):`` calls ``act()`` before that step of persistconn's code.
+
+    Of what this thread runs. Without a number it is called before each step.
+    """
+
+    def __init__(self, act, number=None):
+        self.act, self.number = act, number
+        self.taken = 0
+        self.last = {"step": number, "where": None}
+        self._opcode = ""
+
+    def __enter__(self):
+        watch(self)
+        return self
+
+    def __exit__(self, *exception):
+        watch(None)
+
+    def before_opcode(self, frame):
+        before, self._opcode = self._opcode, opcode(frame)
+        # Between an error and the first opcode of its handler no Python looks for interrupts.
+        if not before.startswith(MERE_MOVES) and self._opcode != "PUSH_EXC_INFO":
+            self.before_step(frame)
+
+    def before_step(self, frame):
+        self.taken += 1
+        if self.number in (None, self.taken):
+            room = frame.f_code.co_filename[len(PACKAGE) :]
+            where = (room, frame.f_lineno, frame.f_code.co_name, opcode(frame))
+            self.last["where"] = "%s:%s in %s, before %s" % where
+            self.act()
+
+
+def watch(steps):
+    """Tell ``steps`` of this thread's opcodes, or lines before Python 3.7, from now on."""
+
+    def on_call(frame, event, argument):
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            return None
+        if hasattr(frame, "f_trace_opcodes"):
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return on_event
+
+    def on_event(frame, event, argument):
+        if event == "opcode":
+            steps.before_opcode(frame)
+        elif event == "line":
+            steps.before_step(frame)
+        return on_event
+
+    sys.settrace(steps and on_call)
+
+
+if hasattr(sys, "monitoring"):
+    # There settrace() misses opcodes of functions that were called without it meanwhile.
+    TOOL, EVENTS = 4, sys.monitoring.events
+    watched = threading.local()
+
+    def watch(steps):  # noqa: F811
+        watched.steps = steps
+        if sys.monitoring.get_tool(TOOL) is None:
+            sys.monitoring.use_tool_id(TOOL, "interrupts")
+            sys.monitoring.register_callback(TOOL, EVENTS.PY_START, _on_start)
+            sys.monitoring.register_callback(TOOL, EVENTS.INSTRUCTION, _on_instruction)
+            sys.monitoring.set_events(TOOL, EVENTS.PY_START)
+
+    def _on_start(code, offset):
+        if code.co_filename.startswith(PACKAGE):
+            sys.monitoring.set_local_events(TOOL, code, EVENTS.INSTRUCTION)
+        return sys.monitoring.DISABLE
+
+    def _on_instruction(code, offset):
+        steps = getattr(watched, "steps", None)
+        if steps is not None:
+            steps.before_opcode(sys._getframe(1))
+
+
+_opcodes = {}
+
+
+def opcode(frame):
+    code = frame.f_code
+    if code not in _opcodes:
+        # Newer Pythons make a copy for each who asks, older ones have characters.
+        _opcodes[code] = bytearray(code.co_code)
+    return dis.opname[_opcodes[code][frame.f_lasti]]
+
+
+def walk(setup, unit, check, act=shoot, errors=(), stride=1):
+    """Run ``unit()`` again and again, with ``act()`` before the first, second, ... step of it.
+
+    Until a run has fewer steps than that. Fails with all steps after which ``check()`` fails, or
+    something hangs. The unit may raise a Shot, what a driver raises, and ``errors``.
+    """
+    errors += (Shot,) + support.database_errors()
+    first, failures = 1, []
+    while first is not None and len(failures) < MOST_FAILURES:
+        ended = forked.outcome(partial(_walk_on, first, stride, setup, unit, check, act, errors))
+        first = None
+        if "error" in ended:
+            failures.append(ended)
+            if ended["doing"]:
+                first = ended["doing"]["step"] + stride
+    assert not failures, _told(failures)
+    print("%d steps" % ended["result"])
+
+
+def _walk_on(first, stride, setup, unit, check, act, errors, child):
+    for _ in range(2):
+        # Python 3.12 and later watch the opcodes of a function from its second call on.
+        _run(setup, unit, check, Steps(lambda: None), errors)
+    steps, number = None, first
+    while steps is None or steps.taken >= steps.number:
+        steps = Steps(act, number)
+        child.goes_on(steps.last)
+        _run(setup, unit, check, steps, errors)
+        number += stride
+    return steps.taken
+
+
+def _run(setup, unit, check, steps, errors):
+    setup()
+    _try(unit, steps, errors)
+    check()
+
+
+def _try(unit, steps, errors):
+    # A function of its own, with whose end Python 2 forgets the error and the frames that it holds.
+    try:
+        with steps:
+            unit()
+    except errors:
+        pass
+
+
+def _told(failures):
+    lines = ["%d steps failed:" % len(failures)]
+    for failure in failures:
+        lines.append("%(step)s: %(where)s" % (failure["doing"] or {"step": 0, "where": "setup"}))
+        lines.append("    " + failure["error"].splitlines()[-1])
+    return "\n".join(lines + ["The first:", failures[0]["error"]])
+
+
+class Helper(object):
+    """A thread that does one thing at a time. It starts with the first, in a forked child."""
+
+    def __init__(self):
+        self._orders, self._results = queue.Queue(), queue.Queue()
+        self._thread = None
+
+    def begin(self, work):
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run)
+            self._thread.daemon = True
+            self._thread.start()
+        self._orders.put(work)
+
+    def end(self):
+        """Wait for the end of what was begun. Return what it returns, raise what it raises."""
+        result, error = self._results.get()
+        if error is not None:
+            raise error
+        return result
+
+    def _run(self):
+        while True:
+            self._results.put(_outcome(self._orders.get()))
+
+
+def _outcome(work):
+    try:
+        return work(), None
+    except BaseException as error:
+        return None, error
+
+
+def check_all_is_well(helpers):
+    """Fail unless units of work go on, each with a session of its own, and all is given back.
+
+    ``helpers``: as many as there may be connections, less one, which this thread uses.
+    """
+    pids = hold_at_once(helpers)
+    assert len(set(pids)) == len(pids), "two share a session"
+    assert is_idle() or support.wait_until(_is_idle_when_collected, 5), (
+        persistconn.stats(),
+        support.sessions(),
+    )
+
+
+def hold_at_once(helpers):
+    """Have this thread and the helpers use a connection, all at once. Return their backends."""
+    arrived, have_all = queue.Queue(), threading.Event()
+
+    def hold():
+        try:
+            arrived.put(support.pid())
+            have_all.wait()
+        except Exception:
+            arrived.put(None)
+            raise
+        finally:
+            support.end_of_work()
+
+    try:
+        pids = [support.pid()]
+        for helper in helpers:
+            helper.begin(hold)
+        pids += [arrived.get() for helper in helpers]
+        have_all.set()
+        for helper in helpers:
+            helper.end()
+        return pids
+    finally:
+        support.end_of_work()
+
+
+def is_idle():
+    """Whether no connection is in use, and as many sessions are open as are idle."""
+    numbers = persistconn.stats().values()
+    if any(pool["in_use"] or pool["waiting"] for pool in numbers):
+        return False
+    return sum(pool["idle"] for pool in numbers) == len(support.backends())
+
+
+def _is_idle_when_collected():
+    gc.collect()
+    return is_idle()
