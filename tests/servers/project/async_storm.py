@@ -95,14 +95,16 @@ if django.VERSION >= (4, 1):
 
     @view
     async def raises_while_iterating(request):
-        async for _row in arows():
+        some = arows()
+        async for _row in some:
             await pause()
             raise Http404("nothing")
 
     @view
     async def keeps_the_error_of_an_async_iteration(request):
+        some = arows()
         try:
-            async for _row in arows():
+            async for _row in some:
                 await pause()
                 raise Failed()
         except Failed as error:

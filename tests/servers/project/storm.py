@@ -111,7 +111,8 @@ def raises_in_atomic(request):
 def raises_while_iterating_in_atomic(request):
     with transaction.atomic():
         note(request)
-        for _row in rows():
+        some = rows()
+        for _row in some:
             raise Http404("nothing")
 
 
@@ -121,7 +122,8 @@ def keeps_the_error_of_an_iteration(request):
     try:
         with transaction.atomic():
             note(request)
-            for _row in rows():
+            some = rows()
+            for _row in some:
                 raise Failed()
     except Failed as error:
         request.error = error
