@@ -42,6 +42,11 @@ def start_postgres(**settings):
     return PrivatePostgres(log_min_messages="debug1", **settings).start()
 
 
+def pytest_addoption(parser):
+    parser.addoption("--storm", type=int, default=300, help="requests of each storm")
+    parser.addoption("--stock", action="store_true", help="the storm on Django without persistconn")
+
+
 def pytest_configure(config):
     config.keys_folder = tempfile.mkdtemp()
     tls = make_certificate(config.keys_folder)

@@ -146,6 +146,13 @@ class Server(object):
         stats = self.get("/async/stats/" if django.VERSION >= (3, 1) else "/stats/")
         return tuple(stats.get(name) for name in names)
 
+    def signal(self, number):
+        self._process.send_signal(number)
+
+    def exit_code(self):
+        """None while it runs."""
+        return self._process.poll()
+
     def terminate(self):
         """End it as a supervisor does. Return the seconds it took, and its exit code."""
         began = time.time()

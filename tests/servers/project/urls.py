@@ -24,7 +24,7 @@ urlpatterns = [
 ]
 
 if django.VERSION >= (3, 1):
-    from project import async_views
+    from project import async_storm, async_views, storm
 
     urlpatterns += [
         re_path("^async/who/$", async_views.who),
@@ -34,3 +34,7 @@ if django.VERSION >= (3, 1):
         re_path("^async/stream/$", async_views.stream),
         re_path("^stream/$", async_views.sync_stream),
     ]
+    storm_views = dict(storm.VIEWS, **async_storm.VIEWS)
+    urlpatterns.append(re_path("^storm/$", lambda request: views.answer(sorted(storm_views))))
+    urlpatterns.append(re_path("^storm/collect/$", storm.collect))
+    urlpatterns += [re_path("^storm/%s/$" % name, storm_views[name]) for name in storm_views]

@@ -1,0 +1,147 @@
+"""Clients that ask for pages at random, and hang up at random moments."""
+
+from __future__ import absolute_import
+
+import collections
+import json
+import random
+import signal
+import socket
+import struct
+import threading
+import time
+
+from processes import PATIENCE
+
+CLIENTS = 16
+
+#: What the storm's views read, see project.storm.
+NUMBERS = range(120)
+
+
+class Client(threading.Thread):
+    """Asks for one page after the other, and hangs up on some of them.
+
+    The clients share nothing but the number of requests left to make, so they do not run in step.
+    """
+
+    def __init__(self, storm, seed):
+        threading.Thread.__init__(self)
+        self.daemon = True
+        self._storm = storm
+        self._random = random.Random(seed)
+
+    def run(self):
+        while self._storm.one_more():
+            path = self._random.choice(self._storm.paths)
+            hangs_up = self._random.random() < self._storm.hang_ups
+            try:
+                (self._hang_up if hangs_up else self._read)(path)
+            except Exception as error:
+                self._storm.failed(path, error)
+            time.sleep(self._random.choice([0, 0, 0.01, 0.05]) * self._random.random())
+
+    def _read(self, path):
+        tag = "%030x" % self._random.getrandbits(120)
+        with self._line() as line:
+            line.sendall(self._request(path, tag))
+            with line.makefile("rb") as stream:
+                text = stream.read()
+        assert text, "no answer"
+        head, _, body = text.partition(b"\r\n\r\n")
+        status, body = int(head.split()[1]), unchunked(body)
+        if "raises" in path:
+            assert status == 404, text
+        elif "streams" in path:
+            assert (status, body.split()) == (200, [b"%d" % number for number in NUMBERS])
+        else:
+            assert status == 200, text
+            read = NUMBERS[:21] if "stops" in path or "leaves" in path else NUMBERS
+            assert json.loads(body.decode()) == {"tag": tag, "total": sum(read)}
+        self._storm.answered()
+
+    def _hang_up(self, path):
+        """Close the line at some moment from before the request is complete to after its answer."""
+        request, moment = self._request(path, "x"), self._random.random()
+        with self._line() as line:
+            if moment < 0.1:
+                request = request[: len(request) // 2]
+            line.sendall(request)
+            if moment > 0.8:
+                line.recv(1)
+            elif moment > 0.2:
+                time.sleep(0.04 * self._random.random())
+            if self._random.random() < 0.5:
+                # The server gets a reset instead of an end.
+                line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def _line(self):
+        return socket.create_connection(("127.0.0.1", self._storm.port), timeout=PATIENCE)
+
+    def _request(self, path, tag):
+        query = "tag=%s%s" % (tag, "&cancel" if self._storm.cancels else "")
+        text = "GET /storm/%s/?%s HTTP/1.1\r\nHost: testserver\r\nConnection: close\r\n\r\n"
+        return (text % (path, query)).encode()
+
+
+def unchunked(body):
+    """The content of a body in chunked encoding, as uvicorn sends those of unknown length."""
+    content = b""
+    while body:
+        size, _, body = body.partition(b"\r\n")
+        content, body = content + body[: int(size, 16)], body[int(size, 16) + 2 :]
+    return content
+
+
+class Storm(object):
+    """So many requests to one server.
+
+    ``hang_ups``: the share of them on which the client hangs up; ``cancels``: whether the server
+    then cancels the application, or only tells it.
+    """
+
+    def __init__(self, server, requests, hang_ups, cancels):
+        self.port, self.hang_ups, self.cancels = server.port, hang_ups, cancels
+        self.paths = server.get("/storm/")
+        self.requests, self.answers = requests, 0
+        #: How often a request for which path got which error instead of the right answer.
+        self.failures = collections.Counter()
+        #: Why the storm ended early: the server does not answer any more, or is gone.
+        self.end = None
+        self._server, self._left, self._lock = server, requests, threading.Lock()
+        seed = random.randrange(10**6)
+        self._clients = [Client(self, seed + number) for number in range(CLIENTS)]
+        self._report = "Storm of %%d requests (seed %d)" % seed
+
+    def __str__(self):
+        return self._report % self.requests
+
+    def one_more(self):
+        with self._lock:
+            self._left -= 1
+            return self._left >= 0 and self.end is None
+
+    def answered(self):
+        with self._lock:
+            self.answers += 1
+
+    def failed(self, path, error):
+        code = self._server.exit_code()
+        with self._lock:
+            self.failures[path, repr(error)[:300]] += 1
+            if self.end is not None:
+                return
+            if code is not None:
+                self.end = "The server ended with code %d." % code
+            elif isinstance(error, socket.timeout):
+                self.end = "The server hangs."
+                self._server.signal(signal.SIGUSR1)
+
+    def run(self):
+        ends = time.time() + PATIENCE + self.requests / 5
+        for client in self._clients:
+            client.start()
+        for client in self._clients:
+            client.join(max(0, ends - time.time()))
+            if client.is_alive():
+                self.failed("all", socket.timeout("the storm takes too long"))

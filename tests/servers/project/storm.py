@@ -1,0 +1,143 @@
+"""Views of every kind that reads in chunks, streams, or leaves a transaction by an exception.
+
+Each answers with its tag and with the sum of the rows that it read, so a client can tell whether
+the answer is right and is its own.
+"""
+
+from __future__ import absolute_import
+
+import gc
+from itertools import islice
+
+import django
+from django.db import models, transaction
+from django.http import Http404, StreamingHttpResponse
+
+from project.views import answer
+
+#: How many rows there are, numbered from 0, and how many one FETCH gets.
+ROWS, CHUNK = 120, 20
+
+
+class Row(models.Model):
+    number = models.IntegerField(primary_key=True)
+
+    class Meta:
+        db_table = "storm_row"
+        managed = False
+        app_label = "project"
+
+
+class Note(models.Model):
+    """Written only in blocks that an exception leaves, so none may ever be found."""
+
+    tag = models.TextField(primary_key=True)
+
+    class Meta:
+        db_table = "storm_note"
+        managed = False
+        app_label = "project"
+
+
+class Failed(Exception):
+    pass
+
+
+VIEWS = {}
+
+
+def view(function):
+    VIEWS[function.__name__] = function
+    return function
+
+
+def collect(request):
+    return answer(gc.collect())
+
+
+def rows():
+    """All rows, by a server-side cursor."""
+    return Row.objects.order_by("number").iterator(chunk_size=CHUNK)
+
+
+def total(some):
+    return sum(row.number for row in some)
+
+
+def tagged(request, value):
+    return answer({"tag": request.GET["tag"], "total": value})
+
+
+def note(request):
+    Note.objects.create(tag=request.GET["tag"])
+
+
+@view
+def reads(request):
+    return tagged(request, total(Row.objects.all()))
+
+
+@view
+def iterates(request):
+    return tagged(request, total(rows()))
+
+
+@view
+def iterates_in_atomic(request):
+    with transaction.atomic():
+        return tagged(request, total(rows()))
+
+
+@view
+def stops_iterating(request):
+    return tagged(request, total(islice(rows(), CHUNK + 1)))
+
+
+@view
+def leaves_an_iterator_to_the_garbage_collector(request):
+    some = rows()
+    request.kept = [request, some]
+    return tagged(request, total(islice(some, CHUNK + 1)))
+
+
+@view
+def raises_in_atomic(request):
+    with transaction.atomic():
+        note(request)
+        raise Http404("nothing")
+
+
+@view
+def raises_while_iterating_in_atomic(request):
+    with transaction.atomic():
+        note(request)
+        some = rows()
+        for _row in some:
+            raise Http404("nothing")
+
+
+@view
+def keeps_the_error_of_an_iteration(request):
+    """The error's frames keep the open cursor, and are in a cycle with the request."""
+    try:
+        with transaction.atomic():
+            note(request)
+            some = rows()
+            for _row in some:
+                raise Failed()
+    except Failed as error:
+        request.error = error
+    return tagged(request, total(Row.objects.all()))
+
+
+if django.VERSION >= (4, 2):
+
+    @view
+    def streams(request):
+        """Before 4.2 its body runs in the event loop, where it cannot use the database."""
+
+        def body():
+            for row in rows():
+                yield b"%d\n" % row.number
+
+        return StreamingHttpResponse(body())

@@ -1,0 +1,41 @@
+"""project.asgi, and a server's ways that uvicorn does not have. Python 2 cannot read it."""
+
+from __future__ import absolute_import
+
+import asyncio
+import faulthandler
+import signal
+
+from project.asgi import application as django_application
+
+# The stacks of all threads go to the log: where does a server hang?
+faulthandler.register(signal.SIGUSR1, all_threads=True)
+
+
+async def application(scope, receive, send):
+    """Run Django. If the query says so, cancel it when the client hangs up.
+
+    uvicorn only tells the application. Others cancel it, and a time-out around it does the same.
+    """
+    if b"cancel" not in scope.get("query_string", b""):
+        await django_application(scope, receive, send)
+        return
+    messages = asyncio.Queue()
+    messages.put_nowait(await receive())
+    is_complete = []
+
+    async def watched_send(message):
+        await send(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            is_complete.append(True)
+
+    answer = asyncio.ensure_future(django_application(scope, messages.get, watched_send))
+    gone = asyncio.ensure_future(receive())
+    await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
+    # uvicorn says "disconnect" at the end of a response as well.
+    if not is_complete:
+        answer.cancel()
+    gone.cancel()
+    await asyncio.wait([answer, gone])
+    if not answer.cancelled():
+        answer.result()
