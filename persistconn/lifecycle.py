@@ -155,7 +155,7 @@ def before_use(wrapper):
     if raw is None:
         return
     held = lease.of(wrapper)
-    entry = held.entry
+    entry = held.hold.entry
     if entry is None or entry.raw is not raw:
         _meet(wrapper, held)
     elif entry.pid != os.getpid():
@@ -260,11 +260,9 @@ def checkin(wrapper, leaving=False):
     A wrapper in an atomic block is left to it, unless it is ``leaving`` all.
     """
     held, raw = lease.of(wrapper), getattr(wrapper, "connection", None)
-    entry = held.entry
-    if raw is not None and held.is_opening:
-        return True  # another thread is about to use it
+    entry = held.hold.entry
     if raw is not None and (entry is None or entry.raw is not raw):
-        return False
+        return held.is_opening  # by another thread, which is about to use it
     if entry is not None and entry.pid != os.getpid():
         _leave_to_the_parent(wrapper, held)
         return True
@@ -309,7 +307,7 @@ def _give_back(wrapper, held, entry):
             wrapper.connection = StandIn(entry.raw)
             wrapper.close()
     finally:
-        held.entry = None
+        held.clear()
         wrapper.connection = None
         held.leaving = None
         driver, raw = entry.driver, entry.raw

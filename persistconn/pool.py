@@ -358,7 +358,7 @@ class Pool(object):
         if not keeping:
             self.drain()
             for slot in list(self._slots):
-                if self._free(slot):
+                if slot.is_taken and self._free(slot):
                     self._count("closed by caller")
 
     def knows(self, raw):
