@@ -27,6 +27,7 @@ except ImportError:  # Python 2
 
 __all__ = [
     "FORKS_IN_C_KEEP_LOCKS",
+    "INTERRUPTED",
     "acquire",
     "after_fork_in_child",
     "alive",
@@ -241,6 +242,10 @@ READABLE = select.POLLIN | select.POLLPRI if hasattr(select, "POLLIN") else 1
 
 # gevent's own knows only "readable", and switches greenlets to find that out.
 _new_poll = _native(select, "poll") if hasattr(select, "poll") else None
+
+
+#: The error of a poll that a signal interrupted; Python 3 goes on by itself.
+INTERRUPTED = select.error if PY2 else ()
 
 
 def _poll(fd):

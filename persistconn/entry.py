@@ -34,7 +34,6 @@ class Entry(object):
         slot.watch(self)
 
     def opened(self, raw, driver, read_only_by=(), probe="SELECT 1"):
-        self.raw = raw
         self.driver = driver
         self.opened_at = self.used_at = compat.monotonic()
         # The pool's count of losses when this connection last answered. After a loss it must answer
@@ -48,6 +47,7 @@ class Entry(object):
         self.read_only_by = read_only_by  # parameters whose value "on" makes the session useless
         self.probe = probe  # the statement that asks the server whether it is there
         self.carried = {}  # attributes that Django set on the wrapper when it opened the connection
+        self.raw = raw  # last, as an exception can come at any moment
         self.slot.filled(self)
 
     def distrust(self):

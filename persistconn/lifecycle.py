@@ -43,6 +43,9 @@ def checkout(wrapper):
     database = held.database_now(wrapper)
     if not database.is_kept:
         return
+    if held.hold.entry is not None:
+        _drop(held)
+    _works.join(wrapper, held)
     values = database.values
     try:
         entry = database.pool.acquire(database.fault_of_idle, values.max_conns, values.timeout)
@@ -50,9 +53,15 @@ def checkout(wrapper):
         raise _pool_timeout(wrapper, database, *error.args)
     entry.values = values
     held.put(entry)
-    _works.join(wrapper, held)
     if entry.raw is not None:
         dialect.adopt(wrapper, entry)
+
+
+def _drop(held):
+    """Discard the entry of a closed wrapper: an exception interrupted its opening, or its end."""
+    entry = held.hold.entry
+    held.clear()
+    entry.pool.discard(entry, "error")
 
 
 def _pool_timeout(wrapper, database, waited):
@@ -88,16 +97,16 @@ def open_new(wrapper, django_opens):
             result = django_opens()
         else:
             result = slot.pool.gate.call(Opening(wrapper, held.database, django_opens))
+        entry = _fill(wrapper, held, slot)
+        if entry is not None:
+            entry.carried = dialect.carried(wrapper, before, entry.pool.noted)
+            dialect.settle(wrapper, entry)
     except BaseException:
         entry = _fill(wrapper, held, slot)
         if entry is not None:
             # It can be half set up: without its time zone, without its role.
             entry.doom = "error"
         raise
-    entry = _fill(wrapper, held, slot)
-    if entry is not None:
-        entry.carried = dialect.carried(wrapper, before, entry.pool.noted)
-        dialect.settle(wrapper, entry)
     held.is_own = False  # receivers and backends do to each connection what they did to this one
     return result
 
@@ -122,9 +131,9 @@ def _fill(wrapper, held, slot):
         held.put(entry)
         if wrapper.connection is not raw and held.take() is entry:
             entry.pool.discard(entry, "closed by caller")  # by another thread, at this moment
-    elif slot is not None:
+    elif slot is not None and slot.raw is None:
         if held.entry is slot:
-            held.take()
+            held.clear()
         slot.pool.forget(slot, "error")
     return entry
 
@@ -133,6 +142,8 @@ def _account_for(wrapper, held, raw, slot):
     driver, database = drivers.of(raw), held.database_now(wrapper)
     if driver is None or driver.is_closed(raw) or not database.is_kept:
         return None
+    if slot is not None and slot.raw is raw:
+        return slot  # interrupted, and called again
     if pools.know(raw):
         return None  # another thread has given it back, or accounted for it, at this moment
     if dialect.is_under_way(wrapper):
@@ -241,15 +252,14 @@ def _end_all(work, outer):
     others from ending; the first is raised when all have.
     """
     errors = []
-    for wrapper in work.take_wrappers(take_over):
+    for wrapper in work.find_open(take_over):
         try:
             leaving = outer is not None and id(wrapper) not in outer
             if not checkin(wrapper, leaving):
                 dialect.end_stock(wrapper)
         except Exception:
             errors.append(sys.exc_info())
-        if getattr(wrapper, "connection", None) is not None:
-            work.add(wrapper)
+        work.ended(wrapper)
     if errors:
         compat.reraise(*errors[0])
 
@@ -261,8 +271,10 @@ def checkin(wrapper, leaving=False):
     """
     held, raw = lease.of(wrapper), getattr(wrapper, "connection", None)
     entry = held.hold.entry
+    if raw is not None and entry is not None and entry.raw is None:
+        entry = _fill(wrapper, held, entry)  # an exception came when it was just open
     if raw is not None and (entry is None or entry.raw is not raw):
-        return held.is_opening  # by another thread, which is about to use it
+        return False
     if entry is not None and entry.pid != os.getpid():
         _leave_to_the_parent(wrapper, held)
         return True
@@ -274,6 +286,8 @@ def checkin(wrapper, leaving=False):
     if not database.is_kept:
         return False
     if raw is None:
+        if entry is not None:
+            _drop(held)
         dialect.end_blocks(wrapper)
         return True
     entry = held.claim()

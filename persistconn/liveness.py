@@ -22,6 +22,8 @@ def find_fault(entry, now, values, status, is_idle=False):
         events = entry.poll()
     except RuntimeError:
         events = ()  # another thread, which shares the wrapper, polls at this moment
+    except compat.INTERRUPTED:
+        events = [(None, compat.READABLE)]  # by a signal, so the server is asked
     losses = entry.pool.losses
     if events and _peer_is_gone(events):
         return "dead"

@@ -48,6 +48,7 @@ class Slot(object):
         self.is_taken = False  # whether it is within the bound
         self.is_counted = False  # whether its end has been counted under a reason
         self.reused = 0
+        self._watched = None
 
     def watch(self, entry_or_raw):
         """Be freed when the last reference to an entry, or to its connection, is gone."""
@@ -67,8 +68,11 @@ class Slot(object):
         self.pool.opened(self)
 
     def has_ended(self):
-        raw = self.raw()
-        return raw is None or self.driver.is_closed(raw)
+        """Whether its connection is gone, or is closed and only referred to by its last user."""
+        if self._watched is None or self._watched() is None:
+            return True
+        raw = self.raw() if self.is_counted else None
+        return raw is not None and self.driver.is_closed(raw)
 
     def raw(self):
         """Return the connection, or None while it is not open, or is no more."""
@@ -197,8 +201,8 @@ class Pool(object):
 
     def _wait(self, max_conns, timeout):
         waiter, began, waited = Waiter(max_conns), compat.monotonic(), 0
-        self._waiters.append(waiter)
         try:
+            self._waiters.append(waiter)
             self._serve_waiters()
             while waiter.wait(max(0, min(timeout - waited, SLICE))) is None and waited < timeout:
                 waited = compat.monotonic() - began
@@ -245,6 +249,8 @@ class Pool(object):
         return self._new_entry()
 
     def opened(self, slot):
+        if slot not in self._slots:
+            self._slots.append(slot)  # another thread took it for one that was given up
         self._opened += 1
         logger.debug("%s: opened a connection", self)
 
@@ -309,9 +315,10 @@ class Pool(object):
             self._discarded["lost"] += 1
 
     def _free_ended(self):
+        # Also what on_lost() could not do, because an exception interrupted it.
         for slot in list(self._slots):
-            if slot.is_counted and slot.has_ended():
-                self._free(slot)
+            if slot.has_ended():
+                self.on_lost(slot)
 
     def _free(self, slot):
         """Return False if the slot was free already."""

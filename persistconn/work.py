@@ -55,23 +55,27 @@ class Work(object):
     def add(self, wrapper):
         self.wrappers[id(wrapper)] = lease.of(wrapper).wrapper
 
-    def take_wrappers(self, take_over):
-        """Return the wrappers to end, and begin anew. One made by hand stays its maker's."""
+    def find_open(self, take_over):
+        """Return the wrappers to end. One made by hand stays its maker's."""
         if self.turn != self.turns or dialect.has_managed_blocks:
-            self.turn = self.turns
             for wrapper in dialect.initialised():
                 take_over(wrapper)
                 self.add(wrapper)
-        taken = []
+            self.turn = self.turns
+        found = []
         # A copy, as another thread may add one of ours at any moment.
         for key, ref in list(self.wrappers.items()):
             wrapper = ref()
             if wrapper is None:
                 self.wrappers.pop(key, None)
             elif lease.of(wrapper).is_registered or dialect.is_registered(wrapper):
-                self.wrappers.pop(key, None)
-                taken.append(wrapper)
-        return taken
+                found.append(wrapper)
+        return found
+
+    def ended(self, wrapper):
+        """Forget a wrapper, after its end, as an exception can come at any moment before."""
+        if getattr(wrapper, "connection", None) is None:
+            self.wrappers.pop(id(wrapper), None)
 
 
 class Witness(object):
