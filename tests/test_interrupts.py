@@ -112,6 +112,16 @@ def test_a_destructor_may_call_at_any_moment(call):
     forked.run(work)
 
 
+def test_signals_that_are_ignored_disturb_nothing():
+    def work(child):
+        signal.signal(signal.SIGALRM, lambda number, frame: None)
+        signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
+        for _ in range(2000):
+            unit_of_work()
+
+    forked.run(work)
+
+
 class LogHandler(logging.Handler):
     """Makes a call at each record, but for those of its own calls."""
 
