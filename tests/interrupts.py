@@ -28,7 +28,7 @@ PACKAGE = os.path.dirname(os.path.abspath(persistconn.__file__)) + os.sep
 #: A walk ends when it has found so many steps that fail.
 MOST_FAILURES = 5
 
-# After one of these an interrupt finds all as it would have found it before.
+# Opcodes that change nothing: an interrupt after one of them is the same as before it.
 MERE_MOVES = ("LOAD_", "POP_JUMP", "JUMP_F", "NOP", "COPY", "SWAP", "DUP_", "ROT_")
 
 
@@ -43,7 +43,7 @@ def shoot():
 class Steps(object):
     """``with Steps(act, number):`` calls ``act()`` before that step of persistconn's code.
 
-    Of what this thread runs. Without a number it is called before each step.
+    Only this thread's steps count. Without a number it is called before each step.
     """
 
     def __init__(self, act, number=None):
@@ -61,7 +61,7 @@ class Steps(object):
 
     def before_opcode(self, frame):
         before, self._opcode = self._opcode, opcode(frame)
-        # Between an error and the first opcode of its handler no Python looks for interrupts.
+        # No Python looks for signals between an error and the first opcode of its handler.
         if not before.startswith(MERE_MOVES) and self._opcode != "PUSH_EXC_INFO":
             self.before_step(frame)
 
@@ -95,7 +95,7 @@ def watch(steps):
 
 
 if hasattr(sys, "monitoring"):
-    # There settrace() misses opcodes of functions that were called without it meanwhile.
+    # Python 3.12 and later: settrace() misses opcodes of functions that ran untraced meanwhile.
     TOOL, EVENTS = 4, sys.monitoring.events
     watched = threading.local()
 
@@ -130,10 +130,11 @@ def opcode(frame):
 
 
 def walk(setup, unit, check, act=shoot, errors=(), stride=1):
-    """Run ``unit()`` again and again, with ``act()`` before the first, second, ... step of it.
+    """Run ``unit()`` with ``act()`` before its first step, then before its second, and so on.
 
-    Until a run has fewer steps than that. Fails with all steps after which ``check()`` fails, or
-    something hangs. The unit may raise a Shot, what a driver raises, and ``errors``.
+    It ends with the first run that has fewer steps than that, or after MOST_FAILURES failures. A
+    step fails if ``check()`` fails after its run, or if nothing goes on any more. ``setup()`` comes
+    before each run. The unit may raise a Shot, what a driver raises, and ``errors``.
     """
     errors += (Shot,) + support.database_errors()
     first, failures = 1, []
@@ -168,7 +169,7 @@ def _run(setup, unit, check, steps, errors):
 
 
 def _try(unit, steps, errors):
-    # A function of its own, with whose end Python 2 forgets the error and the frames that it holds.
+    # Python 2 keeps an error, and the frames in its traceback, until the function returns.
     try:
         with steps:
             unit()

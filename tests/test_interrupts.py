@@ -1,4 +1,4 @@
-"""What signal handlers, destructors and log handlers do, they do at any moment, and it ends."""
+"""Signal handlers, destructors and log handlers may call persistconn, and query, at any moment."""
 
 from __future__ import absolute_import
 
@@ -52,14 +52,14 @@ def life():
 
 
 def interrupt_everywhere(interrupt, child):
-    """Live while ``interrupt()`` comes before each step. Return how many there were."""
+    """Run ``life()`` with ``interrupt()`` before each step. Return how many steps there were."""
 
     def interrupt_and_tell():
         child.goes_on(steps.last)
         interrupt()
 
     with Steps(lambda: None):
-        life()  # see _walk_on()
+        life()  # Python 3.12 and later watch the opcodes of a function from its second call on
     steps = Steps(interrupt_and_tell)
     with steps:
         life()
@@ -112,6 +112,16 @@ def test_a_destructor_may_call_at_any_moment(call):
     forked.run(work)
 
 
+def test_signals_that_are_ignored_disturb_nothing():
+    def work(child):
+        signal.signal(signal.SIGALRM, lambda number, frame: None)
+        signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
+        for _ in range(2000):
+            unit_of_work()
+
+    forked.run(work)
+
+
 class LogHandler(logging.Handler):
     """Makes a call at each record, but for those of its own calls."""
 
@@ -133,7 +143,7 @@ def test_a_log_handler_may_call_at_each_record():
         logger.addHandler(handler)
         logger.setLevel(logging.DEBUG)
         life()
-        # Each has a gate of its own, which says once that nobody gets through.
+        # Each port has a circuit breaker of its own, which logs its first failure only.
         with support.database_as(PORT=closed_port), pytest.raises(support.database_errors()):
             unit_of_work()
         logger.removeHandler(handler)
@@ -185,5 +195,5 @@ def test_a_signal_handler_may_query_at_any_moment():
 
 
 def test_a_signal_handler_may_end_the_work_that_it_interrupts():
-    # In stock Django, too, that work finds None for a connection then.
+    # In stock Django, too, the interrupted work then finds that its connection is None.
     query_at_any_moment(unit_of_work, errors=(AttributeError,))

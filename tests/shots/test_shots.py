@@ -24,7 +24,7 @@ SLOTS, THREADS, UNITS = 3, 4, 20
 
 
 class SoftLimit(Exception):
-    """A shot that is caught by whoever catches all usual errors."""
+    """A shot that ``except Exception`` catches."""
 
 
 SHOTS = (Shot, SoftLimit, KeyboardInterrupt)
@@ -71,7 +71,7 @@ class Timer(object):
         except SHOTS + support.database_errors() as error:
             self.errors[type(error).__name__] += 1
         except AttributeError as error:
-            # In stock Django, too, whose work is ended meanwhile finds None for a connection.
+            # In stock Django, too, work that was ended meanwhile finds that its connection is None.
             if not unit.is_ended:
                 raise
             self.errors[str(error)] += 1
@@ -93,7 +93,7 @@ class Timer(object):
         persistconn.drain()
 
     def _work(self, unit, frame):
-        # Inside the driver's code nobody may use its connection, persistconn or not.
+        # Inside the driver's code nobody may use its connection, with persistconn or without.
         if frame.f_code.co_filename.startswith(PACKAGE) and not is_in_driver(frame):
             unit.is_ended = True
             Unit().run()
@@ -138,7 +138,7 @@ class Target(object):
         except support.database_errors() as error:
             self.errors[type(error).__name__] += 1
         if not self._take_aim():
-            # It has become a shot, which comes in here if it was not lost in a destructor.
+            # A shot is under way, and comes in here unless a destructor swallowed it.
             while self.fired == before:
                 time.sleep(0.0005)
             for _ in range(1000):

@@ -15,7 +15,7 @@ import persistconn
 
 SLOTS = 2
 
-#: So many shots are asked for by who wants to know it exactly.
+#: From so many random shots on, all walks take every step.
 FULL = 100000
 
 
@@ -27,7 +27,7 @@ def few_slots():
 
 @pytest.fixture
 def stride(request):
-    """For walks that open a connection in each run, which takes ten times as long as all else."""
+    """For walks that open a connection in each run, which takes ten times as long as the rest."""
     return 1 if request.config.getoption("--shots") >= FULL else 13
 
 
@@ -86,7 +86,7 @@ def test_one_that_asks_and_rolls_back(check, asking):
 
 
 class SoftLimit(Exception):
-    """A shot that is caught by whoever catches all usual errors."""
+    """A shot that ``except Exception`` catches."""
 
 
 def test_a_soft_time_limit_is_never_swallowed(check, asking):
