@@ -31,7 +31,7 @@ class Entry(object):
         self.generation = generation
         self.values = None  # the settings of its database at its last checkout or checkin
         self.doom = None  # the reason to discard it at its checkin
-        slot.watch(self)
+        slot.give_to(self)
 
     def opened(self, raw, driver, read_only_by=(), probe="SELECT 1"):
         self.driver = driver

@@ -7,20 +7,6 @@ import weakref
 from persistconn import databases
 
 
-class Hold(object):
-    """An entry that a lease holds, from one checkout on, and the right to end that: popped by one."""
-
-    __slots__ = ("entry", "claims")
-
-    def __init__(self, entry):
-        self.entry = entry
-        self.claims = [True]
-
-
-NOTHING = Hold(None)
-NOTHING.claims.pop()
-
-
 class Lease(object):
     """One for each wrapper (for each thread's part of it on 1.2 and 1.3), as long as that lives.
 
@@ -28,15 +14,13 @@ class Lease(object):
     the checkin or the close. A wrapper that is open without an entry is not ours.
     """
 
-    __slots__ = "wrapper database hold leaving cursors is_own is_registered".split()
+    __slots__ = "wrapper database cursors is_own is_registered _entries".split()
 
     def __init__(self, wrapper):
         # Weak, as a wrapper that is thrown away must take its connection along.
         self.wrapper = weakref.ref(wrapper)
         self.database = None
-        self.hold = NOTHING
-        #: The raw connection that is just being given back.
-        self.leaving = None
+        self._entries = []  # at most one
         #: Weak references to the cursors that its unit of work has made and not thrown away.
         self.cursors = set()
         #: Whether its unit of work made a cursor otherwise than by the ORM, and so may have put
@@ -48,40 +32,33 @@ class Lease(object):
     @property
     def entry(self):
         """The entry, or None."""
-        return self.hold.entry
+        try:
+            return self._entries[0]
+        except IndexError:
+            return None
 
     @property
     def is_opening(self):
         """Whether Django opens a connection for the wrapper now."""
-        entry = self.hold.entry
+        entry = self.entry
         return entry is not None and entry.raw is None
 
     def put(self, entry):
-        self.hold = Hold(entry)
+        self._entries[:] = (entry,)
         self.is_own = False
         if self.cursors:
             self.cursors = set()
 
-    def claim(self):
-        """Return the entry for the caller to end; None for the others, if several threads want to."""
-        hold = self.hold
+    def take(self):
+        """Take the entry away, or None: of two threads that end a shared wrapper one gets it.
+
+        An exception that interrupts its end leaves the wrapper open without an entry; take_over()
+        finds the connection's slot again.
+        """
         try:
-            hold.claims.pop()
+            return self._entries.pop()
         except IndexError:
             return None
-        self.leaving = hold.entry.raw
-        return hold.entry
-
-    def clear(self):
-        self.hold = NOTHING
-
-    def take(self):
-        """Take the entry away from an open wrapper at once. Return it, or None."""
-        entry = self.claim()
-        if entry is not None:
-            self.clear()
-            self.leaving = None
-        return entry
 
     def database_now(self, wrapper):
         """Return the Database of the wrapper's settings as they are now."""

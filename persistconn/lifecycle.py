@@ -43,9 +43,8 @@ def checkout(wrapper):
     database = held.database_now(wrapper)
     if not database.is_kept:
         return
-    if held.hold.entry is not None:
-        _drop(held)
-    _works.join(wrapper, held)
+    _drop(held)
+    wrappers = _works.join(wrapper, held)
     values = database.values
     try:
         entry = database.pool.acquire(database.fault_of_idle, values.max_conns, values.timeout)
@@ -53,15 +52,17 @@ def checkout(wrapper):
         raise _pool_timeout(wrapper, database, *error.args)
     entry.values = values
     held.put(entry)
+    # A signal handler may have ended this very work meanwhile.
+    wrappers[id(wrapper)] = held.wrapper
     if entry.raw is not None:
         dialect.adopt(wrapper, entry)
 
 
 def _drop(held):
-    """Discard the entry of a closed wrapper: an exception interrupted its opening, or its end."""
-    entry = held.hold.entry
-    held.clear()
-    entry.pool.discard(entry, "error")
+    """Discard what a closed wrapper has: an exception has interrupted its opening, or its end."""
+    entry = held.take()
+    if entry is not None:
+        entry.pool.discard(entry, "error")
 
 
 def _pool_timeout(wrapper, database, waited):
@@ -133,7 +134,7 @@ def _fill(wrapper, held, slot):
             entry.pool.discard(entry, "closed by caller")  # by another thread, at this moment
     elif slot is not None and slot.raw is None:
         if held.entry is slot:
-            held.clear()
+            held.take()
         slot.pool.forget(slot, "error")
     return entry
 
@@ -144,13 +145,14 @@ def _account_for(wrapper, held, raw, slot):
         return None
     if slot is not None and slot.raw is raw:
         return slot  # interrupted, and called again
-    if pools.know(raw):
+    known = pools.find_slot(raw)
+    if known is not None and known.has_entry():
         return None  # another thread has given it back, or accounted for it, at this moment
     if dialect.is_under_way(wrapper):
         return None  # The session's defaults cannot be read during a transaction.
     options = wrapper.settings_dict["OPTIONS"]
     driver.keep_alive(raw, options)
-    entry = slot or database.pool.add()
+    entry = slot or database.pool.add(known)
     entry.values = database.values
     entry.opened(raw, driver, driver.read_only_by(options), dialect.probe(wrapper))
     entry.carried = dialect.carried(wrapper, wrapper.__dict__, entry.pool.noted)
@@ -166,7 +168,7 @@ def before_use(wrapper):
     if raw is None:
         return
     held = lease.of(wrapper)
-    entry = held.hold.entry
+    entry = held.entry
     if entry is None or entry.raw is not raw:
         _meet(wrapper, held)
     elif entry.pid != os.getpid():
@@ -175,16 +177,14 @@ def before_use(wrapper):
         status = entry.driver.status(raw)
         if entry.doom is None and dialect.may_reconnect(wrapper, status):
             entry.doom = _fault_in_use(held, entry, status)
-        if entry.doom is not None and held.claim() is not None:
-            _give_back(wrapper, held, entry)
+        if entry.doom is not None and held.take() is entry:
+            _give_back(wrapper, entry)
 
 
 def _meet(wrapper, held):
     """Take over a connection that was opened while we were not asked."""
-    # connect() sets autocommit while the entry is still empty. Another thread may end it just now.
-    if held.is_opening or held.leaving is wrapper.connection:
-        return
-    if held.database_now(wrapper).is_kept:
+    # connect() sets autocommit while the entry is still empty.
+    if not held.is_opening and held.database_now(wrapper).is_kept:
         if take_over(wrapper) is not None:
             held.is_own = True  # nobody saw what was done with it before
 
@@ -270,11 +270,13 @@ def checkin(wrapper, leaving=False):
     A wrapper in an atomic block is left to it, unless it is ``leaving`` all.
     """
     held, raw = lease.of(wrapper), getattr(wrapper, "connection", None)
-    entry = held.hold.entry
-    if raw is not None and entry is not None and entry.raw is None:
-        entry = _fill(wrapper, held, entry)  # an exception came when it was just open
+    entry = held.entry
     if raw is not None and (entry is None or entry.raw is not raw):
-        return False
+        # Opened while we were not asked, or an exception has interrupted its opening, or its end.
+        entry = _fill(wrapper, held, entry) if held.is_opening else take_over(wrapper)
+        if entry is None:
+            slot = pools.find_slot(raw)
+            return slot is not None and slot.has_entry()  # another thread ends it at this moment
     if entry is not None and entry.pid != os.getpid():
         _leave_to_the_parent(wrapper, held)
         return True
@@ -286,11 +288,10 @@ def checkin(wrapper, leaving=False):
     if not database.is_kept:
         return False
     if raw is None:
-        if entry is not None:
-            _drop(held)
+        _drop(held)
         dialect.end_blocks(wrapper)
         return True
-    entry = held.claim()
+    entry = held.take()
     if entry is not None:  # else another thread ends it at this moment
         _end(wrapper, held, entry, database)
     return True
@@ -311,19 +312,17 @@ def _end(wrapper, held, entry, database):
             reason = reason or "closed by caller"
         entry.doom = reason
     finally:
-        _give_back(wrapper, held, entry)
+        _give_back(wrapper, entry)
 
 
-def _give_back(wrapper, held, entry):
-    """Close a wrapper whose entry the caller has claimed, and return the entry to its pool."""
+def _give_back(wrapper, entry):
+    """Close a wrapper whose entry the caller has taken, and return the entry to its pool."""
     try:
         if dialect.has_own_close(wrapper):
             wrapper.connection = StandIn(entry.raw)
             wrapper.close()
     finally:
-        held.clear()
         wrapper.connection = None
-        held.leaving = None
         driver, raw = entry.driver, entry.raw
         if entry.doom == "busy" and (driver.status(raw) == drivers.ACTIVE or driver.is_held(raw)):
             # Closing would wait for the thread that is inside, or leave that one waiting for ever.
@@ -358,8 +357,8 @@ def _leave_to_the_parent(wrapper, held):
     entry.pool = held.database_now(wrapper).pool or entry.pool
     entry.doom = "fork"
     dialect.leave_blocks(wrapper)
-    held.claim()
-    _give_back(wrapper, held, entry)
+    held.take()
+    _give_back(wrapper, entry)
 
 
 def _abandon(wrappers, ident):

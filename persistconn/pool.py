@@ -41,17 +41,35 @@ class Exhausted(Exception):
 class Slot(object):
     """The right to one open connection. It lasts as long as the connection, whoever holds that."""
 
-    __slots__ = ("pool", "driver", "is_taken", "is_counted", "reused", "_watched")
+    __slots__ = (
+        "pool",
+        "driver",
+        "is_taken",
+        "is_open",
+        "is_counted",
+        "reused",
+        "_entry",
+        "_watched",
+    )
 
     def __init__(self, pool):
         self.pool = pool
         self.is_taken = False  # whether it is within the bound
+        self.is_open = False  # whether its connection has been counted as opened
         self.is_counted = False  # whether its end has been counted under a reason
         self.reused = 0
-        self._watched = None
+        self._entry = self._watched = None
 
-    def watch(self, entry_or_raw):
-        """Be freed when the last reference to an entry, or to its connection, is gone."""
+    def give_to(self, entry):
+        """Be an entry's, and be freed when the last reference to it is gone, unless it is opened."""
+        self._entry = weakref.ref(entry)
+        self._watch(entry)
+
+    def has_entry(self):
+        """Whether its entry lives, in a lease, in the pool, or in the hands of a thread."""
+        return self._entry() is not None
+
+    def _watch(self, entry_or_raw):
         self._watched = weakref.ref(entry_or_raw, partial(self.pool.on_lost, self))
 
     def unwatch(self):
@@ -62,10 +80,12 @@ class Slot(object):
         self.driver = entry.driver
         try:
             # A cursor in another thread may outlive the entry, and the session with it.
-            self.watch(entry.raw)
+            self._watch(entry.raw)
         except TypeError:
             pass  # the driver's connections cannot be referenced weakly
-        self.pool.opened(self)
+        if not self.is_open:
+            self.is_open = True
+            self.pool.opened(self)
 
     def has_ended(self):
         """Whether its connection is gone, or is closed and only referred to by its last user."""
@@ -77,7 +97,7 @@ class Slot(object):
     def raw(self):
         """Return the connection, or None while it is not open, or is no more."""
         watched = None if self._watched is None else self._watched()
-        return getattr(watched, "raw", watched)
+        return watched.raw if isinstance(watched, Entry) else watched
 
 
 class Waiter(object):
@@ -131,7 +151,7 @@ class Pool(object):
         self.noted = set()  # names of the attributes that opening sets on wrappers
         self._keeping = keeping
         self._housekeeper = housekeeper
-        self._generation = 0
+        self.generation = 0
         self._idle = []
         self._waiters = collections.deque()
         self._slots = []
@@ -175,7 +195,7 @@ class Pool(object):
 
     def _new_entry(self, max_conns=None):
         slot = Slot(self)
-        entry = Entry(self, slot, self._generation)
+        entry = Entry(self, slot, self.generation)
         self._slots.append(slot)
         # Of two threads that come at once, the slot that was appended first has the place.
         if max_conns is not None and self._slots.index(slot) >= max_conns:
@@ -194,7 +214,8 @@ class Pool(object):
         except IndexError:
             other = None
         if other is None:
-            return Entry(self, entry.slot, self._generation)
+            entry.slot.is_open = False
+            return Entry(self, entry.slot, self.generation)
         other.is_idle = False
         self._free(entry.slot)
         return other
@@ -244,9 +265,12 @@ class Pool(object):
         else:
             self._make_idle(entry)
 
-    def add(self):
-        """Return an entry for a connection that somebody has opened already, whatever the bound."""
-        return self._new_entry()
+    def add(self, slot=None):
+        """Return an entry for a connection that is open already, whatever the bound.
+
+        ``slot``: the one that it has, if it has lost its entry.
+        """
+        return self._new_entry() if slot is None else Entry(slot.pool, slot, slot.pool.generation)
 
     def opened(self, slot):
         if slot not in self._slots:
@@ -259,7 +283,7 @@ class Pool(object):
         if entry.is_idle:
             return  # given back twice; another thread may have it at any moment
         reason = entry.doom
-        if reason is None and (entry.generation != self._generation or not self._keeping):
+        if reason is None and (entry.generation != self.generation or not self._keeping):
             reason = "closed by caller"
         if max_kept is not None and len(self._idle) >= max_kept and not self._waiters:
             reason = reason or "surplus"
@@ -274,7 +298,7 @@ class Pool(object):
         self._idle.append(entry)
         if self._waiters:
             self._serve_waiters()
-        if entry.generation != self._generation:
+        if entry.generation != self.generation:
             self._close_idle(self._is_drained)
         if not self._housekeeper.is_running and entry.can_expire():
             self._housekeeper.start()
@@ -336,11 +360,11 @@ class Pool(object):
 
     def drain(self):
         """Close all idle connections now, and those in use when they are released."""
-        self._generation += 1
+        self.generation += 1
         self._close_idle(self._is_drained)
 
     def _is_drained(self, entry):
-        return "closed by caller" if entry.generation != self._generation else None
+        return "closed by caller" if entry.generation != self.generation else None
 
     def _close_idle(self, find_reason):
         for entry in list(self._idle):
@@ -368,9 +392,9 @@ class Pool(object):
                 if slot.is_taken and self._free(slot):
                     self._count("closed by caller")
 
-    def knows(self, raw):
-        """Whether a connection has a slot here."""
-        return any(slot.raw() is raw for slot in list(self._slots))
+    def find_slot(self, raw):
+        """Return the slot that a connection has here, or None."""
+        return next((slot for slot in list(self._slots) if slot.raw() is raw), None)
 
     def is_empty(self):
         return not self._slots and not self._waiters

@@ -80,9 +80,10 @@ class Pools(object):
         mine = self._process.get()
         return list(mine.by_key.values()) + list(mine.retired)
 
-    def know(self, raw):
-        """Whether a connection has a slot in one of the pools."""
-        return any(pool.knows(raw) for pool in self.all())
+    def find_slot(self, raw):
+        """Return the slot that a connection has in one of the pools, or None."""
+        slots = [pool.find_slot(raw) for pool in self.all()]
+        return next((slot for slot in slots if slot is not None), None)
 
     def keep(self, keeping):
         """Whether released connections are kept, in all pools, from now on."""

@@ -23,7 +23,10 @@ class Works(threading.local):
         self.mine = self._by_ident[compat.get_ident()] = Work()
 
     def join(self, wrapper, held):
-        """Have a wrapper ended by its owner's unit of work, whichever thread uses it."""
+        """Have a wrapper ended by its owner's unit of work, whichever thread uses it.
+
+        Return the wrappers of that unit of work.
+        """
         if not held.is_registered:
             # Not only at the end: what a coroutine opens is in a registry of its own.
             held.is_registered = dialect.is_registered(wrapper)
@@ -32,8 +35,9 @@ class Works(threading.local):
         if owner is not None and owner != work.ident:
             work = self._by_ident.get(owner)
         # An owner without a unit of work will find the wrapper in Django's registry.
-        if work is not None:
-            work.wrappers[id(wrapper)] = held.wrapper
+        wrappers = {} if work is None else work.wrappers
+        wrappers[id(wrapper)] = held.wrapper
+        return wrappers
 
 
 class Work(object):
