@@ -80,7 +80,7 @@ class Lease(object):
         if not self.cursors:
             return ()
         cursors = [ref() for ref in list(self.cursors)]
-        return [cursor for cursor in cursors if cursor is not None]
+        return [one for one in cursors if one is not None and not getattr(one, "closed", False)]
 
 
 def of(wrapper):

@@ -118,7 +118,10 @@ def take_over(wrapper):
     entry = held.entry
     if entry is not None and (entry.raw is raw or entry.raw is None):
         return entry if entry.raw is not None else None
-    held.take()  # its connection was replaced by hand, and is left to its last user
+    former = held.take()
+    # If its connection was replaced by hand, that is left to its last user.
+    if former is not None and former.driver.is_closed(former.raw):
+        former.pool.forget(former, "closed by caller")
     return _fill(wrapper, held, None)
 
 
@@ -139,6 +142,21 @@ def _fill(wrapper, held, slot):
     return entry
 
 
+def _was_interrupted(wrapper, slot):
+    """Whether an exception, whose traceback still has the entry, has interrupted the end of a wrapper.
+
+    Then no thread is inside that any more.
+    """
+    if slot.is_idle():
+        return False
+    for frame in list(sys._current_frames().values()):
+        while frame is not None:
+            if frame.f_code in _ENDING and frame.f_locals.get("wrapper") is wrapper:
+                return False
+            frame = frame.f_back
+    return True
+
+
 def _account_for(wrapper, held, raw, slot):
     driver, database = drivers.of(raw), held.database_now(wrapper)
     if driver is None or driver.is_closed(raw) or not database.is_kept:
@@ -146,9 +164,9 @@ def _account_for(wrapper, held, raw, slot):
     if slot is not None and slot.raw is raw:
         return slot  # interrupted, and called again
     known = pools.find_slot(raw)
-    if known is not None and known.has_entry():
+    if known is not None and known.has_entry() and not _was_interrupted(wrapper, known):
         return None  # another thread has given it back, or accounted for it, at this moment
-    if dialect.is_under_way(wrapper):
+    if known is None and dialect.is_under_way(wrapper):
         return None  # The session's defaults cannot be read during a transaction.
     options = wrapper.settings_dict["OPTIONS"]
     driver.keep_alive(raw, options)
@@ -156,6 +174,8 @@ def _account_for(wrapper, held, raw, slot):
     entry.values = database.values
     entry.opened(raw, driver, driver.read_only_by(options), dialect.probe(wrapper))
     entry.carried = dialect.carried(wrapper, wrapper.__dict__, entry.pool.noted)
+    if known is not None:
+        entry.doom = "error"  # an exception has interrupted its end
     return entry
 
 
@@ -177,7 +197,8 @@ def before_use(wrapper):
         status = entry.driver.status(raw)
         if entry.doom is None and dialect.may_reconnect(wrapper, status):
             entry.doom = _fault_in_use(held, entry, status)
-        if entry.doom is not None and held.take() is entry:
+        is_free = entry.doom is not None and not dialect.is_in_a_block(wrapper)
+        if is_free and held.take() is entry:
             _give_back(wrapper, entry)
 
 
@@ -291,13 +312,14 @@ def checkin(wrapper, leaving=False):
         _drop(held)
         dialect.end_blocks(wrapper)
         return True
-    entry = held.take()
-    if entry is not None:  # else another thread ends it at this moment
-        _end(wrapper, held, entry, database)
+    _end(wrapper, held, database)
     return True
 
 
-def _end(wrapper, held, entry, database):
+def _end(wrapper, held, database):
+    entry = held.take()
+    if entry is None:
+        return  # another thread ends it at this moment
     entry.values = database.values
     reason, entry.doom = entry.doom, "error"
     try:
@@ -378,6 +400,8 @@ def _abandon(wrappers, ident):
         else:
             entry.pool.discard(entry, "lost")
 
+
+_ENDING = tuple(f.__code__ for f in (_end, _give_back, before_use, open_new))
 
 Work.abandon = staticmethod(_abandon)
 _works = Works()

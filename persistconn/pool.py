@@ -69,6 +69,10 @@ class Slot(object):
         """Whether its entry lives, in a lease, in the pool, or in the hands of a thread."""
         return self._entry() is not None
 
+    def is_idle(self):
+        entry = self._entry()
+        return entry is not None and entry.is_idle
+
     def _watch(self, entry_or_raw):
         self._watched = weakref.ref(entry_or_raw, partial(self.pool.on_lost, self))
 
@@ -105,6 +109,7 @@ class Waiter(object):
 
     def __init__(self, max_conns):
         self.max_conns = max_conns
+        self.ref = weakref.ref(self)
         self._outcome = {}
         self._bell = threading.Lock()
         self._bell.acquire()
@@ -153,7 +158,7 @@ class Pool(object):
         self._housekeeper = housekeeper
         self.generation = 0
         self._idle = []
-        self._waiters = collections.deque()
+        self._waiters = collections.deque()  # weak references, in the order of arrival
         self._slots = []
         self._opened = self._reused = 0
         self._wait_seconds = 0.0
@@ -223,37 +228,47 @@ class Pool(object):
     def _wait(self, max_conns, timeout):
         waiter, began, waited = Waiter(max_conns), compat.monotonic(), 0
         try:
-            self._waiters.append(waiter)
-            self._serve_waiters()
-            while waiter.wait(max(0, min(timeout - waited, SLICE))) is None and waited < timeout:
+            while self._is_waiting(waiter, min(timeout - waited, SLICE)) and waited < timeout:
                 waited = compat.monotonic() - began
-                self._free_ended()
-                self._serve_waiters()
-        except BaseException:
             self._stop_waiting(waiter, waited)
-            self._put_back(waiter.go())
+            entry = waiter.go()
+        except BaseException:
+            entry = waiter.go()
+            _remove(self._waiters, waiter.ref)
+            self._put_back(entry)
             raise
-        self._stop_waiting(waiter, waited)
-        entry = waiter.go()
         if entry is None:
             raise Exhausted(waited)
         return entry
 
+    def _is_waiting(self, waiter, seconds):
+        """Wait for so many seconds. Return whether there is no entry yet."""
+        # A thread that was about to serve it may have been interrupted.
+        if waiter.ref not in self._waiters:
+            self._waiters.append(waiter.ref)
+        self._free_ended()
+        self._serve_waiters()
+        return waiter.wait(max(0, seconds)) is None
+
     def _stop_waiting(self, waiter, waited):
-        _remove(self._waiters, waiter)
+        _remove(self._waiters, waiter.ref)
         self._wait_seconds += waited
 
     def _serve_waiters(self):
         entry = None
         while self._waiters:
             try:
-                waiter = self._waiters[0]
+                ref = self._waiters[0]
             except IndexError:
                 break
+            waiter = ref()
+            if waiter is None:  # it was interrupted
+                _remove(self._waiters, ref)
+                continue
             entry = entry or self._take(waiter.max_conns)
             if entry is None:
                 return
-            if _remove(self._waiters, waiter) and waiter.give(entry):
+            if _remove(self._waiters, ref) and waiter.give(entry):
                 entry = None
         self._put_back(entry)
 
@@ -346,7 +361,10 @@ class Pool(object):
 
     def _free(self, slot):
         """Return False if the slot was free already."""
-        if not _remove(self._slots, slot):
+        try:
+            # Not by _remove(), which Python 2 has cleared when the last connections go at its exit.
+            self._slots.remove(slot)
+        except ValueError:
             return False
         self._reused += slot.reused
         slot.unwatch()
@@ -425,7 +443,7 @@ class Pool(object):
             "reused": self._reused + sum(slot.reused for slot in slots),
             "idle": idle,
             "in_use": max(0, len(slots) - idle),
-            "waiting": len(self._waiters),
+            "waiting": len([ref for ref in list(self._waiters) if ref() is not None]),
             "wait_seconds": self._wait_seconds,
             "discarded": dict(self._discarded),
         }

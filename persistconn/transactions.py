@@ -79,8 +79,6 @@ def _end(entry, cursors):
     if driver.is_held(raw):
         return "busy"
     for cursor in cursors:
-        if getattr(cursor, "closed", False):
-            continue
         if driver.is_server_side(cursor):
             # Its destructor may come in the next user's transaction, and talk to the server.
             return "busy"

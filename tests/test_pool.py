@@ -37,6 +37,9 @@ class RecordingDriver(object):
     def flags(self, raw):
         return {}
 
+    def is_closed(self, raw):
+        return raw.closed
+
     def close(self, raw):
         self.closed.append(raw)
 

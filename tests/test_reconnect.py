@@ -307,6 +307,7 @@ def test_the_next_request_begins_without_a_cursor_of_ones_own():
     assert orm_pid() in backends()
 
 
+@pytest.mark.skipif(support.BEFORE_1_6, reason="a block that lost its session stays dirty there")
 def test_the_loss_is_raised_in_the_next_transaction_once(rows):
     own_pid()
     assert kill_backends() == 1

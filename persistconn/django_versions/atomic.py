@@ -149,6 +149,12 @@ class Django18(object):
 
     def is_registered(self, wrapper):
         """Whether Django's ``connections`` have the wrapper here, and so end its work."""
+        from django.db import connections
+
+        # Asked first, as the registry answers for an alias it has not by an exception, whose frames
+        # can outlive the thread.
+        if getattr(connections._connections, wrapper.alias, None) is wrapper:
+            return True
         return any(known is wrapper for known in self.initialised())
 
     def probe(self, wrapper):

@@ -154,6 +154,9 @@ class Django14(Django16):
 class Django13(Django14):
     """A wrapper is one object for all threads, with attributes that each thread has for itself."""
 
+    def is_registered(self, wrapper):
+        return any(known is wrapper for known in self.initialised())
+
     def belongs_to(self, wrapper, ident):
         # What the thread had in it is gone with the thread.
         return False
