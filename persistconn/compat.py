@@ -137,6 +137,9 @@ def start_thread(function, *args):
 
 def start_named_thread(name, function):
     """The same in a thread that ``threading`` lists; not to be called by a destructor."""
+    if _monkey is not None:
+        # Greenlets live on in a forked child, which ``threading`` does not expect.
+        return start_thread(function)
     thread = threading.Thread(target=_run, name=name, args=(function, ()))
     thread.daemon = True
     try:

@@ -345,10 +345,10 @@ def _give_back(wrapper, entry):
             wrapper.close()
     finally:
         wrapper.connection = None
-        driver, raw = entry.driver, entry.raw
-        if entry.doom == "busy" and (driver.status(raw) == drivers.ACTIVE or driver.is_held(raw)):
-            # Closing would wait for the thread that is inside, or leave that one waiting for ever.
-            driver.shut_down(raw)
+        if entry.doom == "busy":
+            # So that a thread that is inside it gets out, and closing does not wait for it.
+            entry.driver.shut_down(entry.raw)
+        if entry.doom == "busy" and entry.driver.is_held(entry.raw):
             entry.pool.let_go(entry, "busy")
         else:
             entry.pool.release(entry, entry.values.max_kept)

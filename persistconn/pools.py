@@ -4,6 +4,7 @@ connections in time. No lock here either, for the reasons that pool.py gives.
 
 from __future__ import absolute_import
 
+import os
 import time
 import weakref
 from functools import partial
@@ -192,8 +193,11 @@ class Housekeeper(object):
         self._may_start.append(True)
 
     def _run(self):
+        pid = os.getpid()
         while compat.alive:
             time.sleep(INTERVAL)
+            if os.getpid() != pid:
+                return  # a greenlet of the process that this one was forked from
             if not self._pools.expire():
                 self._stop()
                 # A connection may have become idle before that was said.
