@@ -85,7 +85,7 @@ def afterwards(storm):
 
 def test_every_complete_request_is_answered(storm):
     assert storm.end is None, storm.log[-20000:]
-    assert dict(storm.failures) == {}
+    assert dict(storm.failures) == {}, storm.log[-20000:]
 
 
 def test_nothing_is_in_use_a_second_later(afterwards):
