@@ -300,12 +300,14 @@ def comparable(versions):
     return {**minors, "Django": versions["Django"]}
 
 
-# The newest with both drivers, the oldest with ASGI, and old Django on old servers.
+# The newest and 4.2 with both drivers, the oldest with ASGI, and old Django on old servers.
 SERVER_CELLS = [
     nox.param(python, django, id=f"py{python}-django{django.replace('+', '-')}")
     for python, django in [
         ("3.13", "6.1+psycopg3"),
         ("3.13", "6.1"),
+        ("3.10", "4.2+psycopg3"),
+        ("3.10", "4.2"),
         ("3.8", "3.1"),
         ("3.8", "3.0"),
         ("2.7", "1.5"),

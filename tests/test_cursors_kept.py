@@ -129,7 +129,7 @@ def test_a_query_under_way_outlives_the_thread_that_made_its_cursor():
     thread = in_daemon(make)
     made.wait()
     cursor = cursors.pop()
-    cursor.execute("SELECT 'done', pg_sleep(1)")
+    cursor.execute("SELECT 'done', pg_sleep(0.5)")
     thread.join()
     assert is_still_open()
     assert cursor.fetchone()[0] == "done"

@@ -15,7 +15,7 @@ from processes import PATIENCE
 
 CLIENTS = 16
 
-#: What the storm's views read, see project.storm.
+#: The rows of the storm's table.
 NUMBERS = range(120)
 
 
@@ -42,7 +42,7 @@ class Client(threading.Thread):
             time.sleep(self._random.choice([0, 0, 0.01, 0.05]) * self._random.random())
 
     def _read(self, path):
-        tag = "%030x" % self._random.getrandbits(120)
+        tag = self._tag()
         with self._line() as line:
             line.sendall(self._request(path, tag))
             with line.makefile("rb") as stream:
@@ -61,8 +61,8 @@ class Client(threading.Thread):
         self._storm.answered()
 
     def _hang_up(self, path):
-        """Close the line at some moment from before the request is complete to after its answer."""
-        request, moment = self._request(path, "x"), self._random.random()
+        """Close the line at a random moment: before the request is complete, or until its answer."""
+        request, moment = self._request(path, self._tag()), self._random.random()
         with self._line() as line:
             if moment < 0.1:
                 request = request[: len(request) // 2]
@@ -74,6 +74,9 @@ class Client(threading.Thread):
             if self._random.random() < 0.5:
                 # The server gets a reset instead of an end.
                 line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def _tag(self):
+        return "%030x" % self._random.getrandbits(120)
 
     def _line(self):
         return socket.create_connection(("127.0.0.1", self._storm.port), timeout=PATIENCE)
@@ -94,19 +97,19 @@ def unchunked(body):
 
 
 class Storm(object):
-    """So many requests to one server.
+    """Sends one server so many requests from several clients.
 
-    ``hang_ups``: the share of them on which the client hangs up; ``cancels``: whether the server
-    then cancels the application, or only tells it.
+    ``hang_ups`` is the share of the requests on which the client hangs up; ``cancels`` says
+    whether the server then cancels the application.
     """
 
     def __init__(self, server, requests, hang_ups, cancels):
         self.port, self.hang_ups, self.cancels = server.port, hang_ups, cancels
         self.paths = server.get("/storm/")
         self.requests, self.answers = requests, 0
-        #: How often a request for which path got which error instead of the right answer.
+        #: (path, error): how many requests for the path failed with this error.
         self.failures = collections.Counter()
-        #: Why the storm ended early: the server does not answer any more, or is gone.
+        #: Why the storm ended early: the server hangs or has died.
         self.end = None
         self._server, self._left, self._lock = server, requests, threading.Lock()
         seed = random.randrange(10**6)

@@ -150,7 +150,7 @@ class Server(object):
         self._process.send_signal(number)
 
     def exit_code(self):
-        """None while it runs."""
+        """The exit code, or None while the server runs."""
         return self._process.poll()
 
     def terminate(self):

@@ -103,7 +103,12 @@ def test_nor_do_twenty_of_them(server, path):
 
 @since_4_2
 @pytest.mark.parametrize(
-    "path, seconds", [("/stream/?count=10", 0.5), ("/async/stream/?count=1000", 0)]
+    "path, seconds",
+    [
+        ("/stream/?count=10", 0.5),
+        ("/async/stream/?count=10", 0.5),
+        pytest.param("/async/stream/?count=1000", 0, marks=since_5_0),
+    ],
 )
 def test_hanging_up_in_the_middle_of_a_stream_keeps_none_either(server, has_asked, path, seconds):
     server.hang_up(path, after=has_asked)

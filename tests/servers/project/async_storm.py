@@ -1,4 +1,4 @@
-"""The same in the event loop. Python 2 cannot read it."""
+"""The storm's async views. Python 2 cannot read this file."""
 
 from __future__ import absolute_import
 
@@ -22,7 +22,7 @@ def view(function):
 
 
 async def pause():
-    """Give a client the time to hang up between two chunks."""
+    """Let clients hang up between two chunks."""
     await asyncio.sleep(random.choice([0, 0, 0.001, 0.005]))
 
 

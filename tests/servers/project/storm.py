@@ -1,7 +1,7 @@
-"""Views of every kind that reads in chunks, streams, or leaves a transaction by an exception.
+"""The storm's views: they read in chunks, stream, and leave transactions by an exception.
 
-Each answers with its tag and with the sum of the rows that it read, so a client can tell whether
-the answer is right and is its own.
+Each answers with the tag it was given and the sum of the rows it read, by which its client knows
+that the answer is right and is its own.
 """
 
 from __future__ import absolute_import
@@ -15,8 +15,8 @@ from django.http import Http404, StreamingHttpResponse
 
 from project.views import answer
 
-#: How many rows there are, numbered from 0, and how many one FETCH gets.
-ROWS, CHUNK = 120, 20
+#: The rows that one FETCH gets.
+CHUNK = 20
 
 
 class Row(models.Model):
@@ -29,7 +29,7 @@ class Row(models.Model):
 
 
 class Note(models.Model):
-    """Written only in blocks that an exception leaves, so none may ever be found."""
+    """Written only in transactions that an exception rolls back."""
 
     tag = models.TextField(primary_key=True)
 
