@@ -51,11 +51,11 @@ def checkout(wrapper):
     except Exhausted as error:
         raise _pool_timeout(wrapper, database, *error.args)
     entry.values = values
+    if entry.raw is not None:
+        dialect.adopt(wrapper, entry)
     held.put(entry)
     # A signal handler may have ended this very work meanwhile.
     wrappers[id(wrapper)] = held.wrapper
-    if entry.raw is not None:
-        dialect.adopt(wrapper, entry)
 
 
 def _drop(held):
@@ -143,9 +143,8 @@ def _fill(wrapper, held, slot):
 
 
 def _was_interrupted(wrapper, slot):
-    """Whether an exception, whose traceback still has the entry, has interrupted the end of a wrapper.
-
-    Then no thread is inside that any more.
+    """Whether an exception has interrupted the checkout or the end of a wrapper, and its traceback
+    still has the entry. Then no thread is inside them any more.
     """
     if slot.is_idle():
         return False
@@ -401,7 +400,7 @@ def _abandon(wrappers, ident):
             entry.pool.discard(entry, "lost")
 
 
-_ENDING = tuple(f.__code__ for f in (_end, _give_back, before_use, open_new))
+_ENDING = tuple(f.__code__ for f in (_end, _give_back, before_use, checkout, open_new))
 
 Work.abandon = staticmethod(_abandon)
 _works = Works()
