@@ -56,7 +56,15 @@ def tests(session):
 def matrix(session, django):
     """Run the tests on every supported pair of Python and Django."""
     install_cell(session, django)
-    run_pytest(session, PERSISTCONN_PG_BIN=postgres_bin())
+    whole = (session.python, django) in WHOLE
+    left_out = [] if whole else [f"--ignore=tests/{name}" for name in LONG]
+    run_pytest(session, *left_out, PERSISTCONN_PG_BIN=postgres_bin())
+
+
+# Threads that meet at every line, and servers that are away, take two minutes a cell: the oldest, the
+# newest and some between run them, all others the rest.
+LONG = ["test_shared_wrappers.py", "test_opening.py", "test_housekeeper.py"]
+WHOLE = [("2.7", "1.2"), ("2.7", "1.5"), ("3.8", "3.1"), ("3.13", "6.1"), ("3.13", "6.1+psycopg3")]
 
 
 def install_cell(session, django):
@@ -123,14 +131,14 @@ def build(session):
             session.run(python, "-c", show, env={"PYTHONPATH": target}, external=True)
 
 
-def run_pytest(session, **env):
+def run_pytest(session, *options, **env):
     """Run the tests on the checkout's package, in the processes that they start too.
 
     So an edit counts at once, also in a reused environment (`nox -R`). That the wheel holds the
     same files is what `build` checks.
     """
     env["PYTHONPATH"] = str(ROOT)
-    session.run("pytest", *(session.posargs or ["tests"]), env=env)
+    session.run("pytest", *(session.posargs or ["tests", *options]), env=env)
 
 
 @functools.lru_cache(maxsize=None)
