@@ -93,6 +93,21 @@ def clock(monkeypatch):
 
 
 @pytest.fixture
+def pings(monkeypatch):
+    """The answers to SELECT 1, in order; they are asked of the server for real."""
+    from persistconn import drivers
+
+    stock, answers = drivers.Driver.ping, []
+
+    def ping(self, raw, *args):
+        answers.append(stock(self, raw, *args))
+        return answers[-1]
+
+    monkeypatch.setattr(drivers.Driver, "ping", ping)
+    return answers
+
+
+@pytest.fixture
 def rows():
     """The names in table "item", as another session sees them. The table is emptied before."""
     support.ask("TRUNCATE item", database=support.DATABASE)

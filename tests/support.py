@@ -208,6 +208,14 @@ def end_of_work():
     getattr(db, "close_connection" if BEFORE_1_6 else "close_old_connections")()
 
 
+def unit_of_work(alias="default"):
+    """One query, and the end of its work; returns the backend."""
+    try:
+        return pid(alias)
+    finally:
+        end_of_work()
+
+
 class Response(object):
     def __init__(self):
         self.status = None

@@ -9,7 +9,7 @@ import django
 import pytest
 import support
 from django.db import connections, transaction
-from support import backends, end_of_work, pid, wait_until
+from support import backends, end_of_work, pid, unit_of_work, wait_until
 
 import persistconn
 
@@ -149,13 +149,6 @@ forgetful = pytest.mark.parametrize(
 
 def stats():
     return persistconn.stats()["default"]
-
-
-def unit_of_work():
-    try:
-        return pid()
-    finally:
-        end_of_work()
 
 
 @forgetful

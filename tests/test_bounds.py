@@ -17,17 +17,11 @@ from support import (
     pid,
     settings_as,
     share,
+    unit_of_work,
     wait_until,
 )
 
 import persistconn
-
-
-def unit_of_work(alias="default"):
-    try:
-        return pid(alias)
-    finally:
-        end_of_work()
 
 
 def stats():

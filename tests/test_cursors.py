@@ -11,7 +11,7 @@ import django
 import pytest
 import support
 from django.db import connection, transaction
-from support import end_of_work, get, in_child, in_thread, pid, wait_until
+from support import end_of_work, get, in_child, in_thread, pid, unit_of_work, wait_until
 
 #: Seconds after which something hangs.
 PATIENCE = 15
@@ -30,13 +30,6 @@ def ended():
     # A cursor of 1.6 and 1.7, or one that logs, opens a connection before it meets the closed one.
     yield
     end_of_work()
-
-
-def unit_of_work():
-    try:
-        return pid()
-    finally:
-        end_of_work()
 
 
 def item():

@@ -15,17 +15,11 @@ from support import (
     in_thread,
     pid,
     settings_as,
+    unit_of_work,
     wait_until,
 )
 
 import persistconn
-
-
-def unit_of_work(alias="default"):
-    try:
-        return pid(alias)
-    finally:
-        end_of_work()
 
 
 def discarded(reason, alias="default"):

@@ -11,36 +11,13 @@ import time
 import pytest
 import support
 from django.db import connection
-from support import (
-    end_of_work,
-    kill_backends,
-    orm_pid,
-    pid,
-    pids_at_once,
-    settings_as,
-    wait_until,
-)
+from support import end_of_work, kill_backends, orm_pid, pid, pids_at_once, settings_as, wait_until
 
 import persistconn
 
 
 def discarded(reason):
     return persistconn.stats()["default"]["discarded"].get(reason, 0)
-
-
-@pytest.fixture
-def pings(monkeypatch):
-    """The answers to SELECT 1, in order; they are asked of the server for real."""
-    from persistconn import drivers
-
-    stock, answers = drivers.Driver.ping, []
-
-    def ping(self, raw, *args):
-        answers.append(stock(self, raw, *args))
-        return answers[-1]
-
-    monkeypatch.setattr(drivers.Driver, "ping", ping)
-    return answers
 
 
 def test_a_connection_used_a_moment_ago_is_not_asked(pings):

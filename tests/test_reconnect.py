@@ -374,21 +374,6 @@ def test_a_leader_that_lost_its_lock_is_told(clock):
 # Checks.
 
 
-@pytest.fixture
-def pings(monkeypatch):
-    """The answers to SELECT 1, in order; they are asked of the server for real."""
-    from persistconn import drivers
-
-    stock, answers = drivers.Driver.ping, []
-
-    def ping(self, raw, *args):
-        answers.append(stock(self, raw, *args))
-        return answers[-1]
-
-    monkeypatch.setattr(drivers.Driver, "ping", ping)
-    return answers
-
-
 @of_ones_own
 def test_no_check_is_sent_in_the_middle_of_work_with_something_of_ones_own(use, clock, pings):
     use()

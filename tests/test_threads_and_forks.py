@@ -10,16 +10,9 @@ import time
 import pytest
 import support
 from django.db import connection
-from support import backends, end_of_work, in_child, in_thread, pid, wait_until
+from support import backends, end_of_work, in_child, in_thread, pid, unit_of_work, wait_until
 
 import persistconn
-
-
-def unit_of_work():
-    try:
-        return pid()
-    finally:
-        end_of_work()
 
 
 def test_a_connection_given_back_in_one_thread_is_used_in_the_next():

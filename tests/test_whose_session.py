@@ -21,19 +21,13 @@ from support import (
     kill_backends,
     pid,
     settings_as,
+    unit_of_work,
     wait_until,
 )
 
 import persistconn
 
 ROLE, PASSWORD = "checked", "open sesame"
-
-
-def unit_of_work(alias="default"):
-    try:
-        return pid(alias)
-    finally:
-        end_of_work()
 
 
 def stats(alias="default"):
