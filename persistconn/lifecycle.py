@@ -385,19 +385,24 @@ def _leave_to_the_parent(wrapper, held):
 def _abandon(wrappers, ident):
     """Close the connections that an ended thread has not given back, unless they are still used."""
     for wrapper in wrappers:
-        held = lease.of(wrapper) if wrapper is not None else None
-        if held is None or held.entry is None or not dialect.belongs_to(wrapper, ident):
+        if wrapper is None or not dialect.belongs_to(wrapper, ident):
             continue
-        cursors = held.open_cursors()
+        held = lease.of(wrapper)
         entry = held.take()
+        if entry is None:
+            continue
         wrapper.connection = None
-        if entry.is_inherited():
-            entry.driver.abandon(entry.raw)
-        elif cursors or entry.driver.status(entry.raw) == drivers.ACTIVE:
+        if _is_in_use(entry, held.open_cursors()):
             # Stock Django lets it live as long as whoever fetches from it.
             entry.pool.let_go(entry, "lost")
         else:
             entry.pool.discard(entry, "lost")
+
+
+def _is_in_use(entry, cursors):
+    if entry.raw is None or entry.is_inherited():
+        return False
+    return bool(cursors) or entry.driver.status(entry.raw) == drivers.ACTIVE
 
 
 _ENDING = tuple(f.__code__ for f in (_end, _give_back, before_use, checkout, open_new))
