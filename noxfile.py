@@ -46,7 +46,7 @@ CELLS = [
 @nox.session
 def tests(session):
     """Run the tests on this Python and the newest Django that it can have."""
-    session.install(".[test]")
+    session.install(".[test]", "pytest-xdist")
     run_pytest(session)
 
 
@@ -56,21 +56,26 @@ def tests(session):
 def matrix(session, django):
     """Run the tests on every supported pair of Python and Django."""
     install_cell(session, django)
-    whole = (session.python, django) in WHOLE
-    left_out = [] if whole else [f"--ignore=tests/{name}" for name in LONG]
-    run_pytest(session, *left_out, PERSISTCONN_PG_BIN=postgres_bin())
+    left_out = [] if (session.python, django) in WHOLE else [*LONG]
+    if django != MATRIX[session.python][0]:
+        left_out += WITHOUT_DJANGO
+    ignored = [f"--ignore=tests/{name}" for name in left_out]
+    run_pytest(session, *ignored, PERSISTCONN_PG_BIN=postgres_bin())
 
 
-# Threads that meet at every line, and servers that are away, take two minutes a cell: the oldest, the
+# Threads that meet at every line, and servers that are away, take minutes a cell: the oldest, the
 # newest and some between run them, all others the rest.
 LONG = ["test_shared_wrappers.py", "test_opening.py", "test_housekeeper.py"]
 WHOLE = [("2.7", "1.2"), ("2.7", "1.5"), ("3.8", "3.1"), ("3.13", "6.1"), ("3.13", "6.1+psycopg3")]
+
+# What no Django changes runs once a Python.
+WITHOUT_DJANGO = ["test_compat.py", "test_gate.py", "test_watchdog.py"]
 
 
 def install_cell(session, django):
     """Install persistconn, its tests' requirements, a Django and its driver."""
     django, _, psycopg3 = django.partition("+")
-    requirements = [f"Django=={django}.*"]
+    requirements = [f"Django=={django}.*", "pytest-xdist"]
     if psycopg3:
         requirements.append("psycopg[binary]")
     if tuple(map(int, django.split("."))) < (3, 1):
@@ -138,7 +143,9 @@ def run_pytest(session, *options, **env):
     same files is what `build` checks.
     """
     env["PYTHONPATH"] = str(ROOT)
-    session.run("pytest", *(session.posargs or ["tests", *options]), env=env)
+    # Most tests wait for something: three processes, each with a server of its own.
+    every_test = ["tests", "--numprocesses=3", *options]
+    session.run("pytest", *(session.posargs or every_test), env=env)
 
 
 @functools.lru_cache(maxsize=None)

@@ -266,13 +266,27 @@ def _select(fd):
 poller = _poll if _new_poll is not None else _select
 
 
-def _raise_with_traceback(kind, error, traceback):
-    raise error.with_traceback(traceback)
-
-
 if PY2:
     # What Python 2 writes for it, Python 3 cannot read.
     exec("def _raise_with_traceback(kind, error, traceback):\n    raise kind, error, traceback\n")
+else:
 
-#: reraise(*sys.exc_info()) raises what was caught earlier, with its own traceback.
-reraise = _raise_with_traceback
+    def _raise_with_traceback(kind, error, traceback):
+        try:
+            raise error.with_traceback(traceback)
+        finally:
+            del error, traceback
+
+
+def reraise(caught):
+    """Raise the first of a list of sys.exc_info(), with its own traceback, and empty the list.
+
+    Frames of the traceback that had the list, or the error, would else live as long as each other,
+    with all that they have: until the garbage collector comes.
+    """
+    first = caught[0]
+    del caught[:]
+    try:
+        _raise_with_traceback(*first)
+    finally:
+        del first

@@ -281,7 +281,7 @@ def _end_all(work, outer):
             errors.append(sys.exc_info())
         work.ended(wrapper)
     if errors:
-        compat.reraise(*errors[0])
+        compat.reraise(errors)
 
 
 def checkin(wrapper, leaving=False):

@@ -28,6 +28,10 @@ PACKAGE = os.path.dirname(os.path.abspath(persistconn.__file__)) + os.sep
 #: A walk ends when it has found so many steps that fail.
 MOST_FAILURES = 5
 
+# No Python looks for signals before these, and 3.13 keeps the handled error for ever if its trace
+# function raises there.
+NEVER_INTERRUPTED = ("PUSH_EXC_INFO", "POP_EXCEPT")
+
 # Opcodes that change nothing: an interrupt after one of them is the same as before it.
 MERE_MOVES = ("LOAD_", "POP_JUMP", "JUMP_F", "NOP", "COPY", "SWAP", "DUP_", "ROT_")
 
@@ -61,8 +65,7 @@ class Steps(object):
 
     def before_opcode(self, frame):
         before, self._opcode = self._opcode, opcode(frame)
-        # No Python looks for signals between an error and the first opcode of its handler.
-        if not before.startswith(MERE_MOVES) and self._opcode != "PUSH_EXC_INFO":
+        if not before.startswith(MERE_MOVES) and self._opcode not in NEVER_INTERRUPTED:
             self.before_step(frame)
 
     def before_step(self, frame):

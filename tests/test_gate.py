@@ -12,7 +12,7 @@ import weakref
 
 import pytest
 import support
-from interrupts import opcode
+from interrupts import NEVER_INTERRUPTED, opcode
 from support import wait_until
 
 from persistconn import gate as gates
@@ -473,8 +473,7 @@ def at_step(number, work):
             if hasattr(frame, "f_trace_opcodes"):
                 # Not both: Python 3.8 forgets what a line's trace raised at its first bytecode.
                 frame.f_trace_opcodes, frame.f_trace_lines = True, False
-            # No Python looks for signals between an error and the first opcode of its handler.
-            if event != "opcode" or opcode(frame) != "PUSH_EXC_INFO":
+            if event != "opcode" or opcode(frame) not in NEVER_INTERRUPTED:
                 steps.append(1)
             if len(steps) == number:
                 sys.settrace(None)
