@@ -240,7 +240,7 @@ def hold_at_once(helpers):
 
     def hold():
         try:
-            arrived.put(support.pid())
+            arrived.put(session())
             have_all.wait()
         except Exception:
             arrived.put(None)
@@ -249,7 +249,7 @@ def hold_at_once(helpers):
             support.end_of_work()
 
     try:
-        pids = [support.pid()]
+        pids = [session()]
         for helper in helpers:
             helper.begin(hold)
         pids += [arrived.get() for helper in helpers]
@@ -259,6 +259,13 @@ def hold_at_once(helpers):
         return pids
     finally:
         support.end_of_work()
+
+
+def session():
+    """The backend of this thread's unit of work, by two statements."""
+    pid = support.pid()
+    assert support.pid() == pid, "the session has changed between two statements"
+    return pid
 
 
 def is_idle():
