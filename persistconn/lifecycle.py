@@ -193,29 +193,41 @@ def before_use(wrapper):
     elif entry.pid != os.getpid():
         _leave_to_the_parent(wrapper, held)
     else:
-        status = entry.driver.status(raw)
-        if entry.doom is None and dialect.may_reconnect(wrapper, status):
-            entry.doom = _fault_in_use(held, entry, status)
-        is_free = entry.doom is not None and not dialect.is_in_a_block(wrapper)
-        if is_free and held.take() is entry:
-            _give_back(wrapper, entry)
+        _end_if_faulty(wrapper, held, entry)
 
 
 def _meet(wrapper, held):
     """Take over a connection that was opened while we were not asked."""
     # connect() sets autocommit while the entry is still empty.
-    if not held.is_opening and held.database_now(wrapper).is_kept:
-        if take_over(wrapper) is not None:
-            held.is_own = True  # nobody saw what was done with it before
+    if held.is_opening or not held.database_now(wrapper).is_kept:
+        return
+    entry = take_over(wrapper)
+    if entry is None:
+        return
+    held.is_own = entry.doom is None  # nobody saw what was done with it before
+    if entry.doom is not None:
+        _end_if_faulty(wrapper, held, entry)  # of a unit of work whose end was interrupted
 
 
-def _fault_in_use(held, entry, status):
+def _end_if_faulty(wrapper, held, entry):
     reconnect = entry.values.reconnect
-    if reconnect == "always" or (reconnect == "orm" and not held.is_own):
-        return liveness.find_fault(entry, compat.monotonic(), entry.values, status)
-    # Its user learns of the loss by the error of the next statement. After that the driver knows.
-    is_known = reconnect == "orm" and entry.driver.is_closed(entry.raw)
-    return "dead" if is_known else None
+    # What its user has put into the session is not taken from him between two statements.
+    may_end = reconnect == "always" or not held.is_own
+    fault = entry.doom if may_end else None
+    if fault is None:
+        status = entry.driver.status(entry.raw)
+        if not dialect.may_reconnect(wrapper, status):
+            return
+        if may_end and reconnect != "never":
+            fault = liveness.find_fault(entry, compat.monotonic(), entry.values, status)
+        elif reconnect != "never" and entry.driver.is_closed(entry.raw):
+            # Its user has learnt of the loss by the error of a statement.
+            fault = "dead"
+        if fault is None:
+            return
+        entry.doom = fault
+    if not dialect.is_in_a_block(wrapper) and held.take() is entry:
+        _give_back(wrapper, entry)
 
 
 def cursor_made(wrapper, cursor):
