@@ -5,7 +5,6 @@
 
 from __future__ import absolute_import
 
-import functools
 import numbers
 import operator
 from collections import namedtuple
@@ -85,32 +84,39 @@ class Values(object):
 # What of the project's settings says how its connections are opened, and how they are kept.
 LABELS = ("TIME_ZONE", "USE_TZ") + tuple(PREFIX + name for name in NAMES)
 
-#: holder() is the object that has the project's settings, another one while they are overridden.
-#: Not asked of the lazy object's Python code, which costs more than all the rest.
-holder = functools.partial(object.__getattribute__, settings, "_wrapped")
+#: The attributes of the lazy ``settings``, not through its Python code, which costs more than all the
+#: rest of a checkout.
+lazy = object.__getattribute__(settings, "__dict__")
+
+
+def holder():
+    """Return the object that has the project's settings, another one while they are overridden."""
+    return lazy["_wrapped"]
 
 
 class Project(object):
     """What the project's settings say here, to be compared with what they say at another moment."""
 
-    __slots__ = ("_holder", "_size", "_read", "_values")
+    __slots__ = ("holder", "_given", "_size", "_read", "_values")
 
     def __init__(self):
-        self._holder = holder()
-        given = self._holder.__dict__
+        self.holder = holder()
+        self._given = given = self.holder.__dict__
         labels = [label for label in LABELS if label in given]
         self._size = len(given)
         self._read = operator.itemgetter(*labels) if labels else len
         self._values = self._read(given)
 
     def is_current(self):
-        if self._holder is not holder():
-            return False
-        given = self._holder.__dict__
-        # The size tells whether there is one that was not there before.
+        given = self._given
         try:
-            return len(given) == self._size and self._read(given) == self._values
-        except KeyError:
+            # The size tells whether there is one that was not there before.
+            return (
+                lazy["_wrapped"] is self.holder
+                and len(given) == self._size
+                and self._read(given) == self._values
+            )
+        except KeyError:  # also while another thread puts another holder there
             return False
 
 

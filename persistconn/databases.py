@@ -44,11 +44,16 @@ class Database(object):
     def is_current(self):
         """Whether its wrapper still has the settings that it was made by."""
         wrapper = self._wrapper()
-        return (
-            wrapper is not None
-            and self.settings == wrapper.settings_dict
-            and self.project.is_current()
-        )
+        return wrapper is not None and self.is_of(wrapper.settings_dict)
+
+    def is_of(self, settings):
+        """Whether these are the settings that it was made by, in this project and this process."""
+        return self.settings == settings and self.project.is_current() and self.pid == os.getpid()
+
+    def is_as_before(self, settings):
+        """The same at less cost, for the end of a unit of work: overridden settings are seen, not
+        what was written into the project's."""
+        return self.settings == settings and self.project.holder is conf.lazy.get("_wrapped")
 
     def expire(self):
         """Be made anew before the next use: the pool is gone."""
@@ -57,24 +62,18 @@ class Database(object):
     def fault_of_idle(self, entry):
         """Return why an idle connection is not to be handed out, or None if it may be."""
         now = compat.monotonic()
-        entry.values = self.values
-        return entry.expired(now) or liveness.find_fault(
-            entry, now, self.values, entry.driver.status(entry.raw), True
-        )
+        values = self.values
+        if entry.values is not values:
+            entry.use(values)
+        status = entry.driver.status(entry.raw)
+        return entry.expired(now) or liveness.find_fault(entry, now, values, status, True)
 
 
 def of(wrapper, before):
     """Return the Database of a wrapper as its settings, and the project's, are now.
 
-    That is the one ``before``, if there was one, while they stay.
+    ``before``: the one that it had, or None.
     """
-    if (
-        before is not None
-        and before.settings == wrapper.settings_dict
-        and before.pid == os.getpid()
-        and before.project.is_current()
-    ):
-        return before
     database = Database(wrapper)
     if before is not None and before.pool not in (None, database.pool):
         pools.left(before.pool)
@@ -82,9 +81,9 @@ def of(wrapper, before):
 
 
 def _copied(settings):
-    # As deep as test runners and tenants write into it.
+    # As deep as test runners and tenants write into it; TEST says nothing of the session.
     return dict(
-        (name, dict(value) if isinstance(value, dict) else value)
+        (name, dict(value) if isinstance(value, dict) and name != "TEST" else value)
         for name, value in settings.items()
     )
 

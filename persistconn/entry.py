@@ -10,6 +10,8 @@ from persistconn import compat
 #: Connections opened together live up to this share shorter, so that they do not expire together.
 JITTER = 0.05
 
+FOREVER = float("inf")
+
 
 class Entry(object):
     """One physical connection, in one slot of its pool from before it is opened.
@@ -18,7 +20,7 @@ class Entry(object):
     """
 
     __slots__ = (
-        "raw driver pool slot pid is_idle generation opened_at jitter used_at poll is_blind"
+        "raw driver pool slot pid is_idle generation opened_at jitter old_at used_at poll is_blind"
         " flags doom carried values read_only_by losses_survived probe __weakref__"
     ).split()
 
@@ -29,7 +31,7 @@ class Entry(object):
         self.pid = os.getpid()
         self.is_idle = False
         self.generation = generation
-        self.values = None  # the settings of its database at its last checkout or checkin
+        self.values = None  # the settings of its database at its last checkout or checkin: use()
         self.doom = None  # the reason to discard it at its checkin
         slot.give_to(self)
 
@@ -40,6 +42,7 @@ class Entry(object):
         # again.
         self.losses_survived = self.pool.losses
         self.jitter = 1 - JITTER * random.random()
+        self.use(self.values)
         fd = driver.fileno(raw)
         self.poll = list if fd is None else compat.poller(fd)
         self.is_blind = fd is None  # its socket cannot be polled, so it is always asked
@@ -49,6 +52,12 @@ class Entry(object):
         self.carried = {}  # attributes that Django set on the wrapper when it opened the connection
         self.raw = raw  # last, as an exception can come at any moment
         self.slot.filled(self)
+
+    def use(self, values):
+        """Live by these settings from now on."""
+        self.values = values
+        max_age = values.max_age
+        self.old_at = FOREVER if max_age is None else self.opened_at + max_age * self.jitter
 
     def distrust(self):
         """Have it answer a ping before its next use."""
@@ -60,21 +69,16 @@ class Entry(object):
 
     def expired(self, now):
         """Return why an idle connection must be closed, "age" or "idle", or None."""
-        max_age, max_idle = self.values.max_age, self.values.max_idle
-        if max_age is not None and now - self.opened_at >= max_age * self.jitter:
+        if now >= self.old_at:
             return "age"
+        max_idle = self.values.max_idle
         if max_idle is not None and now - self.used_at >= max_idle:
             return "idle"
         return None
 
     def can_expire(self):
         """Whether there is a time after which it must not stay idle."""
-        return self.values.max_age is not None or self.values.max_idle is not None
-
-    def outlived(self, now):
-        """Whether it is older than MAX_AGE."""
-        max_age = self.values.max_age
-        return max_age is not None and now - self.opened_at >= max_age * self.jitter
+        return self.old_at != FOREVER or self.values.max_idle is not None
 
     def is_inherited(self):
         """Whether it belongs to the process that this one was forked from."""

@@ -6,6 +6,12 @@ import weakref
 
 from persistconn import databases
 
+#: From so many cursors on, dead ones are looked for; and again when there are twice as many.
+CROWD = 50
+
+# Classes of cursors that wrap no other one: few, unless somebody makes them at run time.
+_innermost = set()
+
 
 class Lease(object):
     """One for each wrapper (for each thread's part of it on 1.2 and 1.3), as long as that lives.
@@ -14,15 +20,17 @@ class Lease(object):
     the checkin or the close. A wrapper that is open without an entry is not ours.
     """
 
-    __slots__ = "wrapper database cursors is_own is_registered _entries".split()
+    __slots__ = "wrapper database home entries cursors crowd is_own is_registered".split()
 
     def __init__(self, wrapper):
         # Weak, as a wrapper that is thrown away must take its connection along.
         self.wrapper = weakref.ref(wrapper)
         self.database = None
-        self._entries = []  # at most one
-        #: Weak references to the cursors that its unit of work has made and not thrown away.
-        self.cursors = set()
+        #: The wrappers of its owner's unit of work, once it has joined that.
+        self.home = None
+        self.entries = []  # at most one
+        #: Weak references to the cursors that its unit of work has made, dead ones among them.
+        self.cursors, self.crowd = set(), CROWD
         #: Whether its unit of work made a cursor otherwise than by the ORM, and so may have put
         #: something into the session that another one does not have.
         self.is_own = False
@@ -32,10 +40,8 @@ class Lease(object):
     @property
     def entry(self):
         """The entry, or None."""
-        try:
-            return self._entries[0]
-        except IndexError:
-            return None
+        for entry in self.entries:
+            return entry
 
     @property
     def is_opening(self):
@@ -44,10 +50,10 @@ class Lease(object):
         return entry is not None and entry.raw is None
 
     def put(self, entry):
-        self._entries[:] = (entry,)
+        self.entries[:] = (entry,)
         self.is_own = False
         if self.cursors:
-            self.cursors = set()
+            self.cursors, self.crowd = set(), CROWD
 
     def take(self):
         """Take the entry away, or None: of two threads that end a shared wrapper one gets it.
@@ -56,31 +62,43 @@ class Lease(object):
         finds the connection's slot again.
         """
         try:
-            return self._entries.pop()
+            return self.entries.pop()
         except IndexError:
             return None
 
     def database_now(self, wrapper):
         """Return the Database of the wrapper's settings as they are now."""
-        self.database = database = databases.of(wrapper, self.database)
+        database = self.database
+        if database is None or not database.is_of(wrapper.settings_dict):
+            self.database = database = databases.of(wrapper, database)
         return database
 
     def track(self, cursor):
         """Remember a cursor as long as somebody else does."""
         # Django wraps the driver's cursor once or twice.
-        inner = getattr(cursor, "cursor", None)
-        while inner is not None:
-            cursor, inner = inner, getattr(inner, "cursor", None)
+        while cursor.__class__ not in _innermost:
+            inner = getattr(cursor, "cursor", None)
+            if inner is None:
+                if len(_innermost) < CROWD:
+                    _innermost.add(cursor.__class__)
+                break
+            cursor = inner
+        cursors = self.cursors
         try:
-            self.cursors.add(weakref.ref(cursor, self.cursors.discard))
+            cursors.add(weakref.ref(cursor))
         except TypeError:
-            pass  # the driver's cursors cannot be referenced weakly
+            return  # the driver's cursors cannot be referenced weakly
+        if len(cursors) > self.crowd:
+            cursors.difference_update([ref for ref in list(cursors) if ref() is None])
+            self.crowd = 2 * len(cursors) + CROWD
 
     def open_cursors(self):
-        if not self.cursors:
-            return ()
-        cursors = [ref() for ref in list(self.cursors)]
-        return [one for one in cursors if one is not None and not getattr(one, "closed", False)]
+        found = []
+        for ref in list(self.cursors):
+            cursor = ref()
+            if cursor is not None and not getattr(cursor, "closed", False):
+                found.append(cursor)
+        return found
 
 
 def of(wrapper):

@@ -43,19 +43,29 @@ def checkout(wrapper):
     database = held.database_now(wrapper)
     if not database.is_kept:
         return
-    _drop(held)
-    wrappers = _works.join(wrapper, held)
-    values = database.values
+    if held.entries:
+        _drop(held)
+    home, values = _join(wrapper, held), database.values
     try:
         entry = database.pool.acquire(database.fault_of_idle, values.max_conns, values.timeout)
     except Exhausted as error:
         raise _pool_timeout(wrapper, database, *error.args)
-    entry.values = values
-    if entry.raw is not None:
+    if entry.raw is None:
+        entry.values = values
+    else:
         dialect.adopt(wrapper, entry)
     held.put(entry)
     # A signal handler may have ended this very work meanwhile.
-    wrappers[id(wrapper)] = held.wrapper
+    home[id(wrapper)] = held.wrapper
+
+
+def _join(wrapper, held):
+    """Have a wrapper ended by its owner's unit of work. Return the wrappers of that."""
+    home = held.home
+    if home is None or not held.is_registered:
+        return _works.join(wrapper, held)
+    home[id(wrapper)] = held.wrapper
+    return home
 
 
 def _drop(held):
@@ -129,7 +139,7 @@ def _fill(wrapper, held, slot):
     """Account for the connection that the wrapper has now, in the slot that was kept for it."""
     raw, entry = getattr(wrapper, "connection", None), None
     if raw is not None:
-        _works.join(wrapper, held)
+        _join(wrapper, held)
         entry = _account_for(wrapper, held, raw, slot)
     if entry is not None:
         held.put(entry)
@@ -233,9 +243,10 @@ def _end_if_faulty(wrapper, held, entry):
 def cursor_made(wrapper, cursor):
     """Note a cursor that the unit of work has made."""
     held = lease.of(wrapper)
-    if not held.is_own and (not _works.mine.in_orm or dialect.is_in_manual_mode(wrapper)):
-        held.is_own = True
-    held.track(cursor)
+    if held.entries:
+        if not held.is_own and (not _works.mine.in_orm or dialect.is_in_manual_mode(wrapper)):
+            held.is_own = True
+        held.track(cursor)
     if wrapper.connection is None:
         cursor.close()  # another thread has just ended the wrapper's work
 
@@ -258,12 +269,15 @@ def in_orm(function, *args, **kwargs):
 # The end.
 
 
+NO_WRAPPERS = frozenset()
+
+
 def request_started():
     """End what a request before left open in this thread: its response may never have been closed."""
     work = _works.mine
     if work.wrappers:
         _end_all(work, None)
-    work.outer = set(work.wrappers)
+    work.outer = set(work.wrappers) if work.wrappers else NO_WRAPPERS
 
 
 def request_finished():
@@ -316,33 +330,34 @@ def checkin(wrapper, leaving=False):
         if not leaving:
             return False
         dialect.leave_blocks(wrapper)
-    database = held.database_now(wrapper)
-    if not database.is_kept:
-        return False
     if raw is None:
+        if not held.database_now(wrapper).is_kept:
+            return False
         _drop(held)
         dialect.end_blocks(wrapper)
         return True
-    _end(wrapper, held, database)
+    _end(wrapper, held)
     return True
 
 
-def _end(wrapper, held, database):
+def _end(wrapper, held):
     entry = held.take()
     if entry is None:
         return  # another thread ends it at this moment
-    entry.values = database.values
     reason, entry.doom = entry.doom, "error"
     try:
+        # A test runner's settings, or an overridden time zone, may be others than at the checkout.
+        if not held.database.is_as_before(wrapper.settings_dict):
+            database = held.database_now(wrapper)
+            entry.use(database.values)
+            if entry.pool is not database.pool:
+                reason = reason or "closed by caller"
         reason = reason or transactions.finish(wrapper, entry, held.open_cursors())
         entry.used_at = compat.monotonic()
         if entry.is_blind or getattr(wrapper, "errors_occurred", False):
             entry.distrust()
-        if entry.outlived(entry.used_at):
+        if entry.used_at >= entry.old_at:
             reason = reason or "age"
-        # A test runner's settings, or an overridden time zone, may be others than at the checkout.
-        if entry.pool is not database.pool:
-            reason = reason or "closed by caller"
         entry.doom = reason
     finally:
         _give_back(wrapper, entry)

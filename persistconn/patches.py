@@ -35,9 +35,12 @@ def ensuring_connection(original, switch):
         by_django = id(_getframe(1).f_code) in callers
         if wrapper.connection is None and not wrapper.in_atomic_block:
             lifecycle.checkout(wrapper)
-        elif not by_django:
-            lifecycle.before_use(wrapper)
-        if not is_djangos or wrapper.connection is None or running_loop() is not None:
+            is_done = is_djangos and wrapper.connection is not None
+        else:
+            if not by_django:
+                lifecycle.before_use(wrapper)
+            is_done = is_djangos and wrapper.connection is not None and running_loop() is None
+        if not is_done:
             original(wrapper)
         if not by_django:
             lifecycle.raw_wanted(wrapper)
@@ -62,8 +65,10 @@ def making_cursor(original, switch):
     def _cursor(wrapper, *args, **kwargs):
         if not switch.is_on:
             return original(wrapper, *args, **kwargs)
-        lifecycle.before_use(wrapper)
-        cursor = original(wrapper, *args, **kwargs)
+        if wrapper.connection is not None:
+            lifecycle.before_use(wrapper)
+        # Unpacking nothing costs as much as a call.
+        cursor = original(wrapper, *args, **kwargs) if args or kwargs else original(wrapper)
         lifecycle.cursor_made(wrapper, cursor)
         return cursor
 
@@ -74,7 +79,8 @@ def making_cursor_and_connecting(original, switch):
     def cursor(wrapper):
         if not switch.is_on:
             return original(wrapper)
-        lifecycle.before_use(wrapper)
+        if wrapper.connection is not None:
+            lifecycle.before_use(wrapper)
         if wrapper.connection is None:
             lifecycle.checkout(wrapper)
         if wrapper.connection is not None:
@@ -110,10 +116,9 @@ def closing(original, switch):
 
 
 def ending_work(original, switch):
-    def end_of_work(**kwargs):
-        signal = kwargs.get("signal")
+    def end_of_work(signal=None, **kwargs):
         if not switch.is_on:
-            original(**kwargs)
+            original(signal=signal, **kwargs)
         elif signal is request_finished:
             lifecycle.request_finished()
         elif signal is request_started:

@@ -27,17 +27,20 @@ class Works(threading.local):
 
         Return the wrappers of that unit of work.
         """
-        if not held.is_registered:
-            # Not only at the end: what a coroutine opens is in a registry of its own.
-            held.is_registered = dialect.is_registered(wrapper)
+        # Not only at the end: what a coroutine opens is in a registry of its own.
+        held.is_registered = dialect.is_registered(wrapper)
+        held.home = self._find_home(wrapper)
+        # An owner without a unit of work will find the wrapper in Django's registry.
+        wrappers = {} if held.home is None else held.home
+        wrappers[id(wrapper)] = held.wrapper
+        return wrappers
+
+    def _find_home(self, wrapper):
         work = self.mine
         owner = getattr(wrapper, "_thread_ident", None)  # None before 1.4: whoever uses it
         if owner is not None and owner != work.ident:
             work = self._by_ident.get(owner)
-        # An owner without a unit of work will find the wrapper in Django's registry.
-        wrappers = {} if work is None else work.wrappers
-        wrappers[id(wrapper)] = held.wrapper
-        return wrappers
+        return None if work is None else work.wrappers
 
 
 class Work(object):
@@ -63,8 +66,10 @@ class Work(object):
         """Return the wrappers to end. One made by hand stays its maker's."""
         if self.turn != self.turns or dialect.has_managed_blocks:
             for wrapper in dialect.initialised():
-                take_over(wrapper)
-                self.add(wrapper)
+                known = self.wrappers.get(id(wrapper))
+                if known is None or known() is not wrapper:
+                    take_over(wrapper)
+                    self.add(wrapper)
             self.turn = self.turns
         found = []
         # A copy, as another thread may add one of ours at any moment.
@@ -72,7 +77,7 @@ class Work(object):
             wrapper = ref()
             if wrapper is None:
                 self.wrappers.pop(key, None)
-            elif lease.of(wrapper).is_registered or dialect.is_registered(wrapper):
+            elif wrapper._persistconn.is_registered or dialect.is_registered(wrapper):
                 found.append(wrapper)
         return found
 

@@ -160,15 +160,15 @@ def test_one_whose_owner_is_gone_is_not_in_use(pool, driver):
 
 def test_connections_opened_together_do_not_grow_old_together(pool, driver):
     entries = [opened(pool, driver, max_age=600) for number in range(100)]
-    soonest = [e for e in entries if e.outlived(e.opened_at + 600 * (1 - JITTER / 2))]
+    soonest = [e for e in entries if e.expired(e.opened_at + 600 * (1 - JITTER / 2))]
     assert 0 < len(soonest) < 100
-    assert all(entry.outlived(entry.opened_at + 600) for entry in entries)
-    assert not any(entry.outlived(entry.opened_at + 569) for entry in entries)
+    assert all(entry.expired(entry.opened_at + 600) for entry in entries)
+    assert not any(entry.expired(entry.opened_at + 569) for entry in entries)
 
 
 def test_a_connection_without_a_max_age_does_not_grow_old(pool, driver):
     entry = opened(pool, driver)
-    assert not entry.outlived(entry.opened_at + 10**9)
+    assert not entry.expired(entry.opened_at + 10**9)
 
 
 def test_a_stand_in_answers_for_its_connection_and_leaves_it_open():

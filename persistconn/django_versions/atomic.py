@@ -54,6 +54,8 @@ class Django18(object):
     has_managed_blocks = False
     #: ``with dialect.connecting(wrapper, hook):`` the hook opens the raw connection.
     connecting = staticmethod(connecting.by_method)
+    # By class: its close() and _close() when they were looked at, and were Django's own.
+    _closes = {}
 
     def database_module(self, wrapper):
         """The driver's module, which a wrapper connects by."""
@@ -72,7 +74,14 @@ class Django18(object):
         Attributes that this Django does not know yet are set all the same, and do no harm.
         """
         wrapper.connection = entry.raw
-        self.leave_blocks(wrapper)
+        if (
+            wrapper.in_atomic_block
+            or wrapper.needs_rollback
+            or wrapper.closed_in_transaction
+            or wrapper.savepoint_ids
+            or getattr(wrapper, "run_on_commit", None)
+        ):
+            self.leave_blocks(wrapper)
         wrapper.__dict__.update(entry.carried)
 
     def carried(self, wrapper, before, noted):
@@ -125,7 +134,13 @@ class Django18(object):
         cls, own = wrapper.__class__, wrapper.__dict__
         if "close" in own or "_close" in own:
             return True
-        return not are_djangos(cls.close, cls._close)
+        methods = cls.close, cls._close
+        if self._closes.get(cls) == methods:
+            return False
+        if not are_djangos(*methods):
+            return True
+        self._closes[cls] = methods
+        return False
 
     def is_in_manual_mode(self, wrapper):
         """Whether somebody has switched autocommit off (or on) by hand."""

@@ -16,9 +16,16 @@ class Django16(Django18):
     creation = "django.db.backends.creation"
     has_managed_blocks = True
 
+    def initialised(self):
+        # An import costs more than all the rest of it.
+        return list(sys.modules["django.db"].connections._connections.__dict__.values())
+
     def end_blocks(self, wrapper):
-        self.abort(wrapper)
-        self.forget_transactions(wrapper)
+        # A new wrapper's is None, by which 1.3 to 1.5 tell that it was never in a block.
+        is_clean = wrapper._dirty is False and not wrapper.savepoint_state
+        if wrapper.transaction_state or not is_clean:
+            self.abort(wrapper)
+            self.forget_transactions(wrapper)
 
     def abort(self, wrapper):
         from django.db.utils import Error
@@ -125,12 +132,16 @@ class Django14(Django16):
             wrapper._set_isolation_level(0)
 
     def restore(self, wrapper, entry):
-        self._set_isolation_level(wrapper, entry)
-        # What the wrapper's isolation level has settled already.
-        settled = ("autocommit", "isolation_level")
         if entry.driver.has_changed(entry.raw, entry.flags):
+            self._set_isolation_level(wrapper, entry)
+            # What the wrapper's isolation level has settled already.
+            settled = ("autocommit", "isolation_level")
             timeout = entry.values.check_timeout
             return entry.driver.restore(entry.raw, entry.flags, timeout, settled)
+
+    def end_blocks(self, wrapper):
+        Django16.end_blocks(self, wrapper)
+        self._leave_isolation_level(wrapper)
 
     def abort(self, wrapper):
         # 1.2, 1.3 and 1.4.0 have none.
@@ -174,6 +185,10 @@ class Django12(Django13):
         from django.db import DEFAULT_DB_ALIAS, connections
 
         return connections[alias or DEFAULT_DB_ALIAS]
+
+    def end_blocks(self, wrapper):
+        self.abort(wrapper)
+        self.forget_transactions(wrapper)
 
     def is_managed(self, wrapper):
         from django.db import transaction

@@ -60,7 +60,9 @@ def without_noise(log):
     """What a process wrote, but for what Django 1.5 writes at the exit of Python 2 under gevent, with
     or without persistconn, as soon as a model is imported: its signals outlive their locks.
     """
-    noise = "'NoneType' object has no attribute 'acquire'\",) in <bound method Signal._remove_receiver"
+    noise = (
+        "'NoneType' object has no attribute 'acquire'\",) in <bound method Signal._remove_receiver"
+    )
     return "".join(line for line in log.splitlines(True) if noise not in line)
 
 
