@@ -42,17 +42,13 @@ __all__ = [
     "start_named_thread",
     "start_native_thread",
     "start_thread",
-    "thread_ident",
 ]
 
 
 PY2 = sys.version_info < (3,)
 
-get_ident, start_new_thread = _thread.get_ident, _thread.start_new_thread
-
-
-def thread_ident():
-    """get_ident() as it is now: gevent may have replaced it after persistconn was imported."""
+def get_ident():
+    """The ident of this thread; of this greenlet, also if gevent has been imported after this module."""
     return _thread.get_ident()
 
 
@@ -118,7 +114,6 @@ def _native(module, name):
     return getattr(module, name)
 
 
-get_ident = _thread.get_ident
 native_sleep = _native(time, "sleep")
 _start_natively = _native(_thread, "start_new_thread")
 

@@ -47,7 +47,7 @@ class Gate(object):
         - least: how long a try lasts at the least if the server does not answer.
         - was_answered: whether the server answered the last try.
         """
-        ident = compat.thread_ident()
+        ident = compat.get_ident()
         outer = self._calls.get(ident, nobody)()
         if outer is not None and not outer.is_over:
             return self._run(Call(attempt, outer))

@@ -52,7 +52,7 @@ def by_method(wrapper, hook):
 @contextlib.contextmanager
 def by_module(wrapper, hook):
     """Before: cursor() calls ``Database.connect()``. Needs a HookedModule there."""
-    ident = compat.thread_ident()
+    ident = compat.get_ident()
     outer = _hooks.get(ident)
     try:
         _hooks[ident] = hook
@@ -71,7 +71,7 @@ class HookedModule(wrapt.ObjectProxy):
     """A driver's module as a backend sees it; for everybody else the module is unchanged."""
 
     def connect(self, *args, **kwargs):
-        hook = _hooks.pop(compat.thread_ident(), None)
+        hook = _hooks.pop(compat.get_ident(), None)
         if hook is None:
             return self.__wrapped__.connect(*args, **kwargs)
         return hook(partial(_connect, self.__wrapped__, args), kwargs)
