@@ -36,11 +36,17 @@ MATRIX = {
     "3.12": ["5.0", "5.1", "5.2"],
     "3.13": ["5.2", "6.0", "6.1", "6.1+psycopg3"],
 }
-CELLS = [
-    nox.param(python, django, id=f"py{python}-django{django.replace('+', '-')}")
-    for python, djangos in MATRIX.items()
-    for django in djangos
-]
+
+
+def cells(*pairs):
+    """The parameters of a session that runs on pairs of Python and Django."""
+    return [
+        nox.param(python, django, id=f"py{python}-django{django.replace('+', '-')}")
+        for python, django in pairs
+    ]
+
+
+CELLS = cells(*((python, django) for python in MATRIX for django in MATRIX[python]))
 
 
 @nox.session
@@ -316,18 +322,15 @@ def comparable(versions):
 
 
 # The newest and 4.2 with both drivers, the oldest with ASGI, and old Django on old servers.
-SERVER_CELLS = [
-    nox.param(python, django, id=f"py{python}-django{django.replace('+', '-')}")
-    for python, django in [
-        ("3.13", "6.1+psycopg3"),
-        ("3.13", "6.1"),
-        ("3.10", "4.2+psycopg3"),
-        ("3.10", "4.2"),
-        ("3.8", "3.1"),
-        ("3.8", "3.0"),
-        ("2.7", "1.5"),
-    ]
-]
+SERVER_CELLS = cells(
+    ("3.13", "6.1+psycopg3"),
+    ("3.13", "6.1"),
+    ("3.10", "4.2+psycopg3"),
+    ("3.10", "4.2"),
+    ("3.8", "3.1"),
+    ("3.8", "3.0"),
+    ("2.7", "1.5"),
+)
 
 
 # virtualenv may have found newer wheels meanwhile, which old Pythons cannot run.
@@ -364,10 +367,7 @@ def bench(session):
 
 
 # The newest with both drivers, and old Django.
-FAULT_CELLS = [
-    nox.param(python, django, id=f"py{python}-django{django.replace('+', '-')}")
-    for python, django in [("3.13", "6.1+psycopg3"), ("3.13", "6.1"), ("2.7", "1.5")]
-]
+FAULT_CELLS = cells(("3.13", "6.1+psycopg3"), ("3.13", "6.1"), ("2.7", "1.5"))
 
 
 # virtualenv may have found newer wheels meanwhile, which old Pythons cannot run.
@@ -386,10 +386,7 @@ def faults(session, django):
 
 
 # Python 2 can be interrupted at lines only, in those tests that choose where.
-SHOT_CELLS = [
-    nox.param(python, django, id=f"py{python}-django{django.replace('+', '-')}")
-    for python, django in [("3.13", "6.1+psycopg3"), ("3.8", "3.1"), ("2.7", "1.5")]
-]
+SHOT_CELLS = cells(("3.13", "6.1+psycopg3"), ("3.8", "3.1"), ("2.7", "1.5"))
 
 
 # virtualenv may have found newer wheels meanwhile, which old Pythons cannot run.
