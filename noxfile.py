@@ -72,7 +72,7 @@ def matrix(session, django):
 # Threads that meet at every line, and servers that are away, take minutes a cell: the oldest, the
 # newest and some between run them, all others the rest.
 LONG = ["test_shared_wrappers.py", "test_opening.py", "test_housekeeper.py"]
-WHOLE = [("2.7", "1.2"), ("2.7", "1.5"), ("3.8", "3.1"), ("3.13", "6.1"), ("3.13", "6.1+psycopg3")]
+WHOLE = [("2.7", "1.2"), ("2.7", "1.5"), ("3.8", "3.1"), ("3.13", "6.1+psycopg3")]
 
 # What no Django changes runs once a Python.
 WITHOUT_DJANGO = ["test_compat.py", "test_gate.py", "test_watchdog.py"]
