@@ -111,10 +111,10 @@ def test_sessions_that_end_by_idle_session_timeout_cost_nothing(cluster):
 
 def test_idle_in_transaction_session_timeout_costs_that_transaction(cluster):
     with Scenario("idle_in_transaction_session_timeout") as scenario, through(cluster):
-        cluster.reload(idle_in_transaction_session_timeout="50ms")
+        cluster.reload(idle_in_transaction_session_timeout="250ms")
         with Workers(scenario.ledger, 4) as workers:
             for _ in repeat(50):
-                idle = workers.do_at_once(on_hold=lambda: time.sleep(0.15))
+                idle = workers.do_at_once(on_hold=lambda: time.sleep(0.5))
                 scenario.injected += len(idle)
                 scenario.require(all(unit.is_visible for unit in idle), "no error:", idle)
                 scenario.require_success(workers.at_once())
