@@ -47,6 +47,7 @@ __all__ = [
 
 PY2 = sys.version_info < (3,)
 
+
 def get_ident():
     """The ident of this thread; of this greenlet, also if gevent has been imported after this module."""
     return _thread.get_ident()
@@ -137,11 +138,16 @@ def start_named_thread(name, function):
         return start_thread(function)
     thread = threading.Thread(target=_run, name=name, args=(function, ()))
     thread.daemon = True
+    # By another thread: who starts one waits for it, and if an exception interrupts that wait on
+    # Python 3.8, it may never end.
+    return start_thread(_start_named, thread, function)
+
+
+def _start_named(thread, function):
     try:
         thread.start()
     except (RuntimeError, _thread.error):
-        return False
-    return True
+        function()
 
 
 def start_native_thread(function, *args):

@@ -175,36 +175,42 @@ class Housekeeper(object):
 
     def __init__(self, pools):
         self._pools = pools
-        self._may_start = [True]  # popped by the one that starts the thread
+        self._role = [self]  # popped by the one thread that runs, whoever started it
+        self._next_start = 0
         self.is_running = False
 
     def start(self):
-        """Start the thread, once, whoever calls it."""
-        try:
-            self._may_start.pop()
-        except IndexError:
-            return
-        self.is_running = True
-        if not compat.start_named_thread("persistconn housekeeper", self._run):
-            self._stop()
-
-    def _stop(self):
-        self.is_running = False
-        self._may_start.append(True)
+        """Have the thread run, soon."""
+        now = compat.monotonic()
+        # Once an interval at the most: one that was just started says that it runs only when it does,
+        # and one whose start an exception has interrupted never will.
+        if now >= self._next_start:
+            self._next_start = now + INTERVAL
+            compat.start_named_thread("persistconn housekeeper", self._run)
 
     def _run(self):
         pid = os.getpid()
-        while compat.alive:
+        while compat.alive and self._take_role():
+            try:
+                self._watch(pid)
+            finally:
+                self.is_running, self._next_start = False, 0
+                self._role.append(self)
+            # A connection may have become idle before that was said.
+            if os.getpid() != pid or not self._pools.expire():
+                return
+
+    def _watch(self, pid):
+        is_needed = True
+        while compat.alive and is_needed:
             time.sleep(INTERVAL)
-            if os.getpid() != pid:
-                return  # a greenlet of the process that this one was forked from
-            if not self._pools.expire():
-                self._stop()
-                # A connection may have become idle before that was said.
-                if not self._pools.expire():
-                    return
-                try:
-                    self._may_start.pop()
-                except IndexError:
-                    return
-                self.is_running = True
+            # A greenlet can live on in a process that was forked from this one.
+            is_needed = os.getpid() == pid and self._pools.expire()
+
+    def _take_role(self):
+        try:
+            self._role.pop()
+        except IndexError:
+            return False
+        self.is_running = True
+        return True

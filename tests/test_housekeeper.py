@@ -20,6 +20,7 @@ from support import (
 )
 
 import persistconn
+from persistconn import compat
 
 
 def discarded(reason, alias="default"):
@@ -93,7 +94,7 @@ def test_each_database_has_an_age_of_its_own():
 
 def test_a_short_age_is_seen_although_a_long_one_is_waited_for():
     kept = unit_of_work("default")
-    assert housekeepers()
+    assert wait_until(housekeepers)
     with database_as("other", PERSISTCONN={"MAX_AGE": 1}):
         unit_of_work("other")
         assert wait_until(lambda: backends() == [kept], seconds=1 + 2)
@@ -144,13 +145,15 @@ def test_nothing_is_watched_where_nothing_can_become_too_old():
 def test_one_thread_watches_all_databases():
     unit_of_work("default"), unit_of_work("other")
     in_thread(unit_of_work)
+    assert wait_until(lambda: len(housekeepers()) == 1)
+    unit_of_work("default"), unit_of_work("other")
     assert len(housekeepers()) == 1
 
 
 def test_its_thread_ends_when_the_last_idle_session_was_too_old():
     with settings_as(PERSISTCONN_MAX_AGE=1):
         unit_of_work()
-        assert housekeepers()
+        assert wait_until(housekeepers)
         assert wait_until(lambda: backends() == [])
         assert nothing_is_watched()
 
@@ -158,10 +161,26 @@ def test_its_thread_ends_when_the_last_idle_session_was_too_old():
 @pytest.mark.parametrize("stop", [persistconn.drain, persistconn.disable])
 def test_its_thread_ends_when_all_idle_sessions_are_closed(stop):
     unit_of_work()
-    assert housekeepers()
+    assert wait_until(housekeepers)
     stop()
     assert nothing_is_watched()
     persistconn.enable()
+
+
+def test_its_thread_starts_although_an_exception_has_interrupted_that_before(monkeypatch):
+    persistconn.drain()
+    assert nothing_is_watched()
+    start, interrupts = compat.start_named_thread, [KeyboardInterrupt()]
+
+    def interrupted(name, function):
+        if interrupts:
+            raise interrupts.pop()
+        return start(name, function)
+
+    monkeypatch.setattr(compat, "start_named_thread", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        unit_of_work()
+    assert wait_until(lambda: unit_of_work() and housekeepers(), seconds=1 + 2)
 
 
 def test_its_thread_starts_again_for_the_next_idle_session():
