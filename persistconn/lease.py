@@ -20,7 +20,9 @@ class Lease(object):
     the checkin or the close. A wrapper that is open without an entry is not ours.
     """
 
-    __slots__ = "wrapper database home entries cursors crowd is_own is_registered".split()
+    __slots__ = (
+        "wrapper database home entries cursors named_cursors crowd is_own is_registered"
+    ).split()
 
     def __init__(self, wrapper):
         # Weak, as a wrapper that is thrown away must take its connection along.
@@ -29,8 +31,7 @@ class Lease(object):
         #: The wrappers of its owner's unit of work, once it has joined that.
         self.home = None
         self.entries = []  # at most one
-        #: Weak references to the cursors that its unit of work has made, dead ones among them.
-        self.cursors, self.crowd = set(), CROWD
+        self.forget_cursors()
         #: Whether its unit of work made a cursor otherwise than by the ORM, and so may have put
         #: something into the session that another one does not have.
         self.is_own = False
@@ -52,8 +53,16 @@ class Lease(object):
     def put(self, entry):
         self.entries[:] = (entry,)
         self.is_own = False
-        if self.cursors:
-            self.cursors, self.crowd = set(), CROWD
+        if self.cursors or self.named_cursors:
+            self.forget_cursors()
+
+    def forget_cursors(self):
+        #: Weak references to the cursors that its unit of work has made, dead ones among them.
+        self.cursors = set()
+        #: Those in the server, until they are closed. Not weak references: the garbage collector
+        #: clears these before it has the generator of an iterator() close its cursor.
+        self.named_cursors = []
+        self.crowd = CROWD
 
     def take(self):
         """Take the entry away, or None: of two threads that end a shared wrapper one gets it.
@@ -73,8 +82,8 @@ class Lease(object):
             self.database = database = databases.of(wrapper, database)
         return database
 
-    def track(self, cursor):
-        """Remember a cursor as long as somebody else does."""
+    def track(self, cursor, is_named):
+        """Remember a cursor as long as somebody else does, or until it is closed if it has a name."""
         # Django wraps the driver's cursor once or twice.
         while cursor.__class__ not in _innermost:
             inner = getattr(cursor, "cursor", None)
@@ -83,6 +92,9 @@ class Lease(object):
                     _innermost.add(cursor.__class__)
                 break
             cursor = inner
+        if is_named:
+            self._track_named(cursor)
+            return
         cursors = self.cursors
         try:
             cursors.add(weakref.ref(cursor))
@@ -92,8 +104,12 @@ class Lease(object):
             cursors.difference_update([ref for ref in list(cursors) if ref() is None])
             self.crowd = 2 * len(cursors) + CROWD
 
+    def _track_named(self, cursor):
+        named = self.named_cursors
+        named[:] = [one for one in named if not getattr(one, "closed", False)] + [cursor]
+
     def open_cursors(self):
-        found = []
+        found = [one for one in list(self.named_cursors) if not getattr(one, "closed", False)]
         for ref in list(self.cursors):
             cursor = ref()
             if cursor is not None and not getattr(cursor, "closed", False):

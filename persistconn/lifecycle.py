@@ -240,13 +240,13 @@ def _end_if_faulty(wrapper, held, entry):
         _give_back(wrapper, entry)
 
 
-def cursor_made(wrapper, cursor):
+def cursor_made(wrapper, cursor, is_named=False):
     """Note a cursor that the unit of work has made."""
     held = lease.of(wrapper)
     if held.entries:
         if not held.is_own and (not _works.mine.in_orm or dialect.is_in_manual_mode(wrapper)):
             held.is_own = True
-        held.track(cursor)
+        held.track(cursor, is_named)
     if wrapper.connection is None:
         cursor.close()  # another thread has just ended the wrapper's work
 
@@ -419,7 +419,9 @@ def _abandon(wrappers, ident):
         if entry is None:
             continue
         wrapper.connection = None
-        if _is_in_use(entry, held.open_cursors()):
+        cursors = held.open_cursors()
+        held.forget_cursors()
+        if _is_in_use(entry, cursors):
             # Stock Django lets it live as long as whoever fetches from it.
             entry.pool.let_go(entry, "lost")
         else:

@@ -68,8 +68,9 @@ def making_cursor(original, switch):
         if wrapper.connection is not None:
             lifecycle.before_use(wrapper)
         # Unpacking nothing costs as much as a call.
-        cursor = original(wrapper, *args, **kwargs) if args or kwargs else original(wrapper)
-        lifecycle.cursor_made(wrapper, cursor)
+        is_named = bool(args or kwargs)
+        cursor = original(wrapper, *args, **kwargs) if is_named else original(wrapper)
+        lifecycle.cursor_made(wrapper, cursor, is_named)
         return cursor
 
     return _cursor

@@ -178,6 +178,25 @@ def test_a_cursor_collected_in_another_transaction_does_not_abort_it(fail, no_co
     assert set(["first", "second"]) <= set(rows())
 
 
+class EndsWork(object):
+    """Ends the unit of work while it is being collected."""
+
+    def __del__(self):
+        end_of_work()
+
+
+@with_server_side_cursors
+def test_a_cursor_that_is_being_collected_at_the_end_of_work_is_open_still(no_collection):
+    before = pid()
+    cycle = [EndsWork(), begin()]
+    cycle.append(cycle)
+    del cycle
+    # Weak references are cleared first, then __del__ is called, then the iterator's cursor is closed.
+    gc.collect()
+    assert pid() != before
+    end_of_work()
+
+
 class Collecting(list):
     """psycopg2's list of notices."""
 
