@@ -24,7 +24,7 @@ RUNS = {
 MORE_CELLS = {"5.2+psycopg3": "3.12"}
 
 #: What a continuous integration has the time for.
-CI = ["1.4", "1.5", "1.11", "3.2", "5.2", "6.1"]
+CI = ["1.5", "1.11", "3.2", "6.1"]
 
 #: Tests that only pass without persistconn, by their own definition, and why: (Django, test): why.
 ONLY_STOCK = {}
