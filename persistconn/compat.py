@@ -58,6 +58,14 @@ def get_ident():
 FORKS_IN_C_KEEP_LOCKS = PY2
 
 
+def _will_fork_in_c():
+    """Whether this is uWSGI's master. It forks whoever has the interpreter's lock, and a worker that is
+    forked while a thread of ours has it waits for it for ever.
+    """
+    uwsgi = sys.modules.get("uwsgi")
+    return uwsgi is not None and uwsgi.worker_id() == 0 and uwsgi.mule_id() == 0
+
+
 def after_fork_in_child(function):
     """Have a function called in each forked child at once, where Python does so (3.7 and later).
 
@@ -133,6 +141,8 @@ def start_thread(function, *args):
 
 def start_named_thread(name, function):
     """The same in a thread that ``threading`` lists; not to be called by a destructor."""
+    if _will_fork_in_c():
+        return False
     if _monkey is not None:
         # Greenlets live on in a forked child, which ``threading`` does not expect.
         return start_thread(function)
