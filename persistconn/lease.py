@@ -109,12 +109,10 @@ class Lease(object):
         named[:] = [one for one in named if not getattr(one, "closed", False)] + [cursor]
 
     def open_cursors(self):
-        found = [one for one in list(self.named_cursors) if not getattr(one, "closed", False)]
-        for ref in list(self.cursors):
-            cursor = ref()
-            if cursor is not None and not getattr(cursor, "closed", False):
-                found.append(cursor)
-        return found
+        cursors = [ref() for ref in list(self.cursors)] if self.cursors else []
+        if self.named_cursors:
+            cursors += self.named_cursors
+        return [one for one in cursors if one is not None and not getattr(one, "closed", False)]
 
 
 def of(wrapper):

@@ -68,9 +68,12 @@ def making_cursor(original, switch):
         if wrapper.connection is not None:
             lifecycle.before_use(wrapper)
         # Unpacking nothing costs as much as a call.
-        is_named = bool(args or kwargs)
-        cursor = original(wrapper, *args, **kwargs) if is_named else original(wrapper)
-        lifecycle.cursor_made(wrapper, cursor, is_named)
+        if args or kwargs:
+            cursor = original(wrapper, *args, **kwargs)
+            lifecycle.cursor_made(wrapper, cursor, is_named=True)
+        else:
+            cursor = original(wrapper)
+            lifecycle.cursor_made(wrapper, cursor)
         return cursor
 
     return _cursor
