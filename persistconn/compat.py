@@ -165,7 +165,7 @@ def start_native_thread(function, *args):
 
     It must return soon after ``alive`` has become false.
     """
-    if not alive:
+    if not alive or _will_fork_in_c():
         return False
     # With the pid, as a forked child has none of its parent's threads.
     me = os.getpid(), object()
