@@ -138,6 +138,7 @@ def noting_backend():
             self._search_path = ["tenant", "public"]
             self.flavour = "always the same"
             cursor.close()
+            self.connection.commit()  # 1.6 switches autocommit on after this
 
     return DatabaseWrapper
 
