@@ -5,6 +5,7 @@
 
 from __future__ import absolute_import
 
+import functools
 import numbers
 import operator
 from collections import namedtuple
@@ -84,18 +85,13 @@ class Values(object):
 # What of the project's settings says how its connections are opened, and how they are kept.
 LABELS = ("TIME_ZONE", "USE_TZ") + tuple(PREFIX + name for name in NAMES)
 
-#: The attributes of the lazy ``settings``, not through its Python code, which costs more than all the
-#: rest of a checkout.
-lazy = object.__getattribute__(settings, "__dict__")
-
-
-def holder():
-    """Return the object that has the project's settings, another one while they are overridden."""
-    return lazy["_wrapped"]
+#: holder() returns the object that has the project's settings, another one while they are overridden.
+#: The lazy object's Python code is not asked, as it costs more than all the rest of a checkout.
+holder = functools.partial(object.__getattribute__(settings, "__dict__").get, "_wrapped")
 
 
 class Project(object):
-    """What the project's settings say here, to be compared with what they say at another moment."""
+    """The project's settings as they are here, to be compared with those of another moment."""
 
     __slots__ = ("holder", "_given", "_size", "_read", "_values")
 
@@ -112,11 +108,11 @@ class Project(object):
         try:
             # The size tells whether there is one that was not there before.
             return (
-                lazy["_wrapped"] is self.holder
+                holder() is self.holder
                 and len(given) == self._size
                 and self._read(given) == self._values
             )
-        except KeyError:  # also while another thread puts another holder there
+        except KeyError:
             return False
 
 

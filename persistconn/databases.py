@@ -53,7 +53,7 @@ class Database(object):
     def is_as_before(self, settings):
         """The same at less cost, for the end of a unit of work: overridden settings are seen, not
         what was written into the project's."""
-        return self.settings == settings and self.project.holder is conf.lazy.get("_wrapped")
+        return self.settings == settings and self.project.holder is conf.holder()
 
     def expire(self):
         """Be made anew before the next use: the pool is gone."""

@@ -22,7 +22,7 @@ from persistconn.django_versions import dialect
 from persistconn.entry import StandIn
 from persistconn.opening import Opening
 from persistconn.pool import Exhausted
-from persistconn.work import Work, Works
+from persistconn.work import Work, Works, join
 
 # First use.
 
@@ -45,7 +45,7 @@ def checkout(wrapper):
         return
     if held.entries:
         _drop(held)
-    home, values = _join(wrapper, held), database.values
+    home, values = join(_works, wrapper, held), database.values
     try:
         entry = database.pool.acquire(database.fault_of_idle, values.max_conns, values.timeout)
     except Exhausted as error:
@@ -57,15 +57,6 @@ def checkout(wrapper):
     held.put(entry)
     # A signal handler may have ended this very work meanwhile.
     home[id(wrapper)] = held.wrapper
-
-
-def _join(wrapper, held):
-    """Have a wrapper ended by its owner's unit of work. Return the wrappers of that."""
-    home = held.home
-    if home is None or not held.is_registered:
-        return _works.join(wrapper, held)
-    home[id(wrapper)] = held.wrapper
-    return home
 
 
 def _drop(held):
@@ -139,7 +130,7 @@ def _fill(wrapper, held, slot):
     """Account for the connection that the wrapper has now, in the slot that was kept for it."""
     raw, entry = getattr(wrapper, "connection", None), None
     if raw is not None:
-        _join(wrapper, held)
+        join(_works, wrapper, held)
         entry = _account_for(wrapper, held, raw, slot)
     if entry is not None:
         held.put(entry)
@@ -220,24 +211,26 @@ def _meet(wrapper, held):
 
 
 def _end_if_faulty(wrapper, held, entry):
-    reconnect = entry.values.reconnect
-    # What its user has put into the session is not taken from him between two statements.
-    may_end = reconnect == "always" or not held.is_own
-    fault = entry.doom if may_end else None
-    if fault is None:
-        status = entry.driver.status(entry.raw)
-        if not dialect.may_reconnect(wrapper, status):
-            return
-        if may_end and reconnect != "never":
-            fault = liveness.find_fault(entry, compat.monotonic(), entry.values, status)
-        elif reconnect != "never" and entry.driver.is_closed(entry.raw):
-            # Its user has learnt of the loss by the error of a statement.
-            fault = "dead"
-        if fault is None:
-            return
+    fault = _fault_in_use(wrapper, held, entry)
+    if fault is not None:
         entry.doom = fault
-    if not dialect.is_in_a_block(wrapper) and held.take() is entry:
-        _give_back(wrapper, entry)
+        if not dialect.is_in_a_block(wrapper) and held.take() is entry:
+            _give_back(wrapper, entry)
+
+
+def _fault_in_use(wrapper, held, entry):
+    reconnect = entry.values.reconnect
+    # A session that its user has put something into is not taken from him between two statements.
+    may_end = reconnect == "always" or not held.is_own
+    if may_end and entry.doom is not None:
+        return entry.doom
+    status = entry.driver.status(entry.raw)
+    if reconnect == "never" or not dialect.may_reconnect(wrapper, status):
+        return None
+    if may_end:
+        return liveness.find_fault(entry, compat.monotonic(), entry.values, status)
+    # Its user has learnt of the loss by the error of a statement.
+    return "dead" if entry.driver.is_closed(entry.raw) else None
 
 
 def cursor_made(wrapper, cursor, is_named=False):
@@ -269,15 +262,12 @@ def in_orm(function, *args, **kwargs):
 # The end.
 
 
-NO_WRAPPERS = frozenset()
-
-
 def request_started():
     """End what a request before left open in this thread: its response may never have been closed."""
     work = _works.mine
     if work.wrappers:
         _end_all(work, None)
-    work.outer = set(work.wrappers) if work.wrappers else NO_WRAPPERS
+    work.outer = set(work.wrappers)
 
 
 def request_finished():

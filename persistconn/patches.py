@@ -35,12 +35,9 @@ def ensuring_connection(original, switch):
         by_django = id(_getframe(1).f_code) in callers
         if wrapper.connection is None and not wrapper.in_atomic_block:
             lifecycle.checkout(wrapper)
-            is_done = is_djangos and wrapper.connection is not None
-        else:
-            if not by_django:
-                lifecycle.before_use(wrapper)
-            is_done = is_djangos and wrapper.connection is not None and running_loop() is None
-        if not is_done:
+        elif not by_django:
+            lifecycle.before_use(wrapper)
+        if not is_djangos or wrapper.connection is None or running_loop() is not None:
             original(wrapper)
         if not by_django:
             lifecycle.raw_wanted(wrapper)

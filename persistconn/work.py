@@ -22,25 +22,29 @@ class Works(threading.local):
     def __init__(self):
         self.mine = self._by_ident[compat.get_ident()] = Work()
 
-    def join(self, wrapper, held):
-        """Have a wrapper ended by its owner's unit of work, whichever thread uses it.
-
-        Return the wrappers of that unit of work.
-        """
-        # Not only at the end: what a coroutine opens is in a registry of its own.
-        held.is_registered = dialect.is_registered(wrapper)
-        held.home = self._find_home(wrapper)
-        # An owner without a unit of work will find the wrapper in Django's registry.
-        wrappers = {} if held.home is None else held.home
-        wrappers[id(wrapper)] = held.wrapper
-        return wrappers
-
-    def _find_home(self, wrapper):
+    def find_home(self, wrapper):
+        """Return the wrappers of its owner's unit of work, or None if the owner has none."""
         work = self.mine
         owner = getattr(wrapper, "_thread_ident", None)  # None before 1.4: whoever uses it
         if owner is not None and owner != work.ident:
             work = self._by_ident.get(owner)
         return None if work is None else work.wrappers
+
+
+def join(works, wrapper, held):
+    """Have a wrapper ended by its owner's unit of work, whichever thread uses it.
+
+    Return the wrappers of that unit of work. No method, as finding one in a threading.local costs
+    more than all the rest.
+    """
+    if held.home is None or not held.is_registered:
+        # Not only at the end: what a coroutine opens is in a registry of its own.
+        held.is_registered = dialect.is_registered(wrapper)
+        held.home = works.find_home(wrapper)
+    # An owner without a unit of work will find the wrapper in Django's registry.
+    wrappers = {} if held.home is None else held.home
+    wrappers[id(wrapper)] = held.wrapper
+    return wrappers
 
 
 class Work(object):
