@@ -230,6 +230,7 @@ class Pool(object):
         try:
             while self._is_waiting(waiter, min(timeout - waited, SLICE)) and waited < timeout:
                 waited = compat.monotonic() - began
+            waited = compat.monotonic() - began
             self._stop_waiting(waiter, waited)
             entry = waiter.go()
         except BaseException:
