@@ -93,15 +93,23 @@ class Slot(object):
 
     def has_ended(self):
         """Whether its connection is gone, or is closed and only referred to by its last user."""
-        if self._watched is None or self._watched() is None:
+        watched = self._referent()
+        if watched is None:
             return True
-        raw = self.raw() if self.is_counted else None
+        raw = raw_of(watched) if self.is_counted else None
         return raw is not None and self.driver.is_closed(raw)
 
     def raw(self):
         """Return the connection, or None while it is not open, or is no more."""
-        watched = None if self._watched is None else self._watched()
-        return watched.raw if isinstance(watched, Entry) else watched
+        return raw_of(self._referent())
+
+    def _referent(self):
+        watched = self._watched  # read once: another thread may unwatch this slot
+        return None if watched is None else watched()
+
+
+def raw_of(watched):
+    return watched.raw if isinstance(watched, Entry) else watched
 
 
 class Waiter(object):
