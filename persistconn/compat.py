@@ -6,6 +6,7 @@ import _socket
 import atexit
 import os
 import select
+import struct
 import sys
 import threading
 import time
@@ -98,12 +99,13 @@ def _clock_of_libc():
         return None
     # Without argtypes, which make a call twice as dear.
     clock_gettime.restype = None
+    unpack = struct.Struct("ll").unpack_from
 
     def monotonic():
-        # All threads share the buffer: PyDLL keeps the interpreter's lock during the call, and one
-        # slice reads both numbers.
+        # All threads share the buffer: PyDLL keeps the interpreter's lock during the call, and
+        # unpack() reads both numbers in one.
         clock_gettime(clock, pointer)
-        seconds, nanoseconds = now[:2]
+        seconds, nanoseconds = unpack(now)
         return seconds + nanoseconds * 1e-9
 
     return monotonic

@@ -90,30 +90,12 @@ LABELS = ("TIME_ZONE", "USE_TZ") + tuple(PREFIX + name for name in NAMES)
 holder = functools.partial(object.__getattribute__(settings, "__dict__").get, "_wrapped")
 
 
-class Project(object):
-    """The project's settings as they are here, to be compared with those of another moment."""
-
-    __slots__ = ("holder", "_given", "_size", "_read", "_values")
-
-    def __init__(self):
-        self.holder = holder()
-        self._given = given = self.holder.__dict__
-        labels = [label for label in LABELS if label in given]
-        self._size = len(given)
-        self._read = operator.itemgetter(*labels) if labels else len
-        self._values = self._read(given)
-
-    def is_current(self):
-        given = self._given
-        try:
-            # The size tells whether there is one that was not there before.
-            return (
-                holder() is self.holder
-                and len(given) == self._size
-                and self._read(given) == self._values
-            )
-        except KeyError:
-            return False
+def reader(given):
+    """Return a function that reads, from a dict of the project's settings, those LABELS that it has
+    now. It raises KeyError when one of them has gone.
+    """
+    labels = [label for label in LABELS if label in given]
+    return operator.itemgetter(*labels) if labels else len
 
 
 def of(database):

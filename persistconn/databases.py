@@ -24,11 +24,17 @@ class Database(object):
     If it ``is_kept``, its idle connections are in ``pool``; else Django does as it always did.
     """
 
-    __slots__ = "values driver pool is_kept pid project settings _wrapper __weakref__".split()
+    __slots__ = (
+        "values driver pool is_kept pid settings holder _given _size _read _project _wrapper"
+        " __weakref__"
+    ).split()
 
     def __init__(self, wrapper):
         self.pid = os.getpid()
-        self.project = conf.Project()
+        self.holder = conf.holder()
+        self._given = given = self.holder.__dict__
+        self._size, self._read = len(given), conf.reader(given)
+        self._project = self._read(given)
         self._wrapper = weakref.ref(wrapper)
         self.settings = _copied(wrapper.settings_dict)
         self.values = conf.of(wrapper.settings_dict)
@@ -48,12 +54,18 @@ class Database(object):
 
     def is_of(self, settings):
         """Whether these are the settings that it was made by, in this project and this process."""
-        return self.settings == settings and self.project.is_current() and self.pid == os.getpid()
-
-    def is_as_before(self, settings):
-        """The same at less cost, for the end of a unit of work: overridden settings are seen, not
-        what was written into the project's."""
-        return self.settings == settings and self.project.holder is conf.holder()
+        given = self._given
+        try:
+            return (
+                self.settings == settings
+                and self.holder is conf.holder()
+                # The size tells whether there is one that was not there before.
+                and len(given) == self._size
+                and self._read(given) == self._project
+                and self.pid == os.getpid()
+            )
+        except KeyError:
+            return False
 
     def expire(self):
         """Be made anew before the next use: the pool is gone."""
@@ -65,8 +77,12 @@ class Database(object):
         values = self.values
         if entry.values is not values:
             entry.use(values)
+        if now >= entry.old_at or values.max_idle is not None:
+            reason = entry.expired(now)
+            if reason is not None:
+                return reason
         status = entry.driver.status(entry.raw)
-        return entry.expired(now) or liveness.find_fault(entry, now, values, status, True)
+        return liveness.find_fault(entry, now, values, status, True)
 
 
 def of(wrapper, before):

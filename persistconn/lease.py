@@ -31,7 +31,12 @@ class Lease(object):
         #: The wrappers of its owner's unit of work, once it has joined that.
         self.home = None
         self.entries = []  # at most one
-        self.forget_cursors()
+        #: Weak references to the cursors that its unit of work has made, dead ones among them.
+        self.cursors = set()
+        #: Those in the server, until they are closed. Not weak references: the garbage collector
+        #: clears these before it has the generator of an iterator() close its cursor.
+        self.named_cursors = []
+        self.crowd = CROWD
         #: Whether its unit of work made a cursor otherwise than by the ORM, and so may have put
         #: something into the session that another one does not have.
         self.is_own = False
@@ -54,15 +59,7 @@ class Lease(object):
         self.entries[:] = (entry,)
         self.is_own = False
         if self.cursors or self.named_cursors:
-            self.forget_cursors()
-
-    def forget_cursors(self):
-        #: Weak references to the cursors that its unit of work has made, dead ones among them.
-        self.cursors = set()
-        #: Those in the server, until they are closed. Not weak references: the garbage collector
-        #: clears these before it has the generator of an iterator() close its cursor.
-        self.named_cursors = []
-        self.crowd = CROWD
+            self.take_cursors()  # of a unit of work whose end was interrupted
 
     def take(self):
         """Take the entry away, or None: of two threads that end a shared wrapper one gets it.
@@ -105,14 +102,24 @@ class Lease(object):
             self.crowd = 2 * len(cursors) + CROWD
 
     def _track_named(self, cursor):
-        named = self.named_cursors
-        named[:] = [one for one in named if not getattr(one, "closed", False)] + [cursor]
+        self.named_cursors[:] = self._open_named() + [cursor]
 
-    def open_cursors(self):
-        cursors = [ref() for ref in list(self.cursors)] if self.cursors else []
+    def take_cursors(self):
+        """Return the cursors that are still open, and forget all."""
+        found = []
+        for ref in list(self.cursors):
+            cursor = ref()
+            if cursor is not None and not getattr(cursor, "closed", False):
+                found.append(cursor)
         if self.named_cursors:
-            cursors += self.named_cursors
-        return [one for one in cursors if one is not None and not getattr(one, "closed", False)]
+            found += self._open_named()
+            del self.named_cursors[:]
+        self.cursors.clear()
+        self.crowd = CROWD
+        return found
+
+    def _open_named(self):
+        return [one for one in self.named_cursors if not getattr(one, "closed", False)]
 
 
 def of(wrapper):

@@ -16,7 +16,7 @@ from __future__ import absolute_import
 import os
 import sys
 
-from persistconn import compat, drivers, lease, liveness, transactions
+from persistconn import compat, conf, drivers, lease, liveness, transactions
 from persistconn.databases import pools
 from persistconn.django_versions import dialect
 from persistconn.entry import StandIn
@@ -295,7 +295,10 @@ def _end_all(work, outer):
                 dialect.end_stock(wrapper)
         except Exception:
             errors.append(sys.exc_info())
-        work.ended(wrapper)
+        # After its end, as an exception can come at any moment before.
+        work.wrappers.pop(id(wrapper), None)
+        if getattr(wrapper, "connection", None) is not None:
+            work.add(wrapper)  # it was left open, or a signal handler has used it since
     if errors:
         compat.reraise(errors)
 
@@ -336,13 +339,14 @@ def _end(wrapper, held):
         return  # another thread ends it at this moment
     reason, entry.doom = entry.doom, "error"
     try:
+        database = held.database
         # A test runner's settings, or an overridden time zone, may be others than at the checkout.
-        if not held.database.is_as_before(wrapper.settings_dict):
+        if database.settings != wrapper.settings_dict or database.holder is not conf.holder():
             database = held.database_now(wrapper)
             entry.use(database.values)
             if entry.pool is not database.pool:
                 reason = reason or "closed by caller"
-        reason = reason or transactions.finish(wrapper, entry, held.open_cursors())
+        reason = reason or transactions.finish(wrapper, entry, held.take_cursors())
         entry.used_at = compat.monotonic()
         if entry.is_blind or getattr(wrapper, "errors_occurred", False):
             entry.distrust()
@@ -409,8 +413,7 @@ def _abandon(wrappers, ident):
         if entry is None:
             continue
         wrapper.connection = None
-        cursors = held.open_cursors()
-        held.forget_cursors()
+        cursors = held.take_cursors()
         if _is_in_use(entry, cursors):
             # Stock Django lets it live as long as whoever fetches from it.
             entry.pool.let_go(entry, "lost")

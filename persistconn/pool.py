@@ -183,9 +183,13 @@ class Pool(object):
         raw connection: call its ``opened()``, or ``forget()`` it. With ``max_conns`` entries in use
         it waits up to ``timeout`` seconds, and raises Exhausted.
         """
-        entry = None if self._waiters else self._take(max_conns)
+        try:
+            entry = None if self._waiters else self._idle.pop()
+        except IndexError:
+            entry = self._new_entry(max_conns)
         if entry is None:
             entry = self._wait(max_conns, timeout)
+        entry.is_idle = False
         while entry.raw is not None:
             try:
                 fault = find_fault(entry)

@@ -36,7 +36,7 @@ def finish(wrapper, entry, cursors):
             reason = _end(entry, cursors)
     except Exception as error:
         reason = _failed(entry, error)
-    if dialect.has_managed_blocks:
+    if dialect.has_managed_blocks and not dialect.is_clean(wrapper):
         error = _end_blocks(wrapper, entry)
         reason = reason or error
     try:

@@ -6,10 +6,11 @@ import django
 import pytest
 import support
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 from support import settings_as
 
 import persistconn
-from persistconn import conf
+from persistconn import conf, databases
 
 
 def problem():
@@ -187,10 +188,10 @@ def test_good_settings_pass_the_system_checks():
 
 
 def test_a_setting_that_goes_while_another_one_comes_is_a_change(monkeypatch):
-    given = conf.holder().__dict__
+    given, wrapper = conf.holder().__dict__, connections["default"]
     monkeypatch.setitem(given, "PERSISTCONN_TIMEOUT", 1)
-    project = conf.Project()
-    assert project.is_current()
+    database = databases.Database(wrapper)
+    assert database.is_of(wrapper.settings_dict)
     monkeypatch.delitem(given, "PERSISTCONN_TIMEOUT")
     monkeypatch.setitem(given, "SOMETHING_ELSE", 1)
-    assert not project.is_current()
+    assert not database.is_of(wrapper.settings_dict)

@@ -11,8 +11,8 @@ import time
 import pytest
 from support import wait_until
 
-from persistconn.entry import JITTER, StandIn
-from persistconn.pool import Exhausted, Pool, Waiter
+from persistconn.entry import JITTER, Entry, StandIn
+from persistconn.pool import Exhausted, Pool, Slot, Waiter
 from persistconn.pools import Pools
 
 Values = collections.namedtuple("Values", "max_age max_idle")
@@ -377,6 +377,27 @@ def test_so_is_the_slot_of_one_that_everybody_lost(pool, driver):
     gc.collect()
     thread.join()
     assert is_new(got[0][1])
+
+
+class FreedInBetween(Slot):
+    """Another thread frees it between two looks: a stand-in for a switch of threads there."""
+
+    @property
+    def _watched(self):
+        watched, self.watched = self.watched, None
+        return watched
+
+    @_watched.setter
+    def _watched(self, watched):
+        self.watched = watched
+
+
+@pytest.mark.parametrize("ask", [Slot.has_ended, Slot.raw])
+def test_a_slot_that_another_thread_frees_at_this_moment_can_be_asked(pool, driver, ask):
+    slot = FreedInBetween(pool)
+    entry = Entry(pool, slot, 0)
+    assert not ask(slot)
+    del entry
 
 
 def test_a_wait_ends_in_time_and_says_how_long_it_was(pool, driver):

@@ -20,10 +20,14 @@ class Django16(Django18):
         # An import costs more than all the rest of it.
         return list(sys.modules["django.db"].connections._connections.__dict__.values())
 
-    def end_blocks(self, wrapper):
+    def is_clean(self, wrapper):
+        """Whether the wrapper is as end_blocks() leaves it."""
         # A new wrapper's is None, by which 1.3 to 1.5 tell that it was never in a block.
         is_clean = wrapper._dirty is False and not wrapper.savepoint_state
-        if wrapper.transaction_state or not is_clean:
+        return is_clean and not wrapper.transaction_state
+
+    def end_blocks(self, wrapper):
+        if not self.is_clean(wrapper):
             self.abort(wrapper)
             self.forget_transactions(wrapper)
 
@@ -139,9 +143,11 @@ class Django14(Django16):
             timeout = entry.values.check_timeout
             return entry.driver.restore(entry.raw, entry.flags, timeout, settled)
 
-    def end_blocks(self, wrapper):
-        Django16.end_blocks(self, wrapper)
-        self._leave_isolation_level(wrapper)
+    def is_clean(self, wrapper):
+        if wrapper.features.uses_autocommit and wrapper.isolation_level:
+            return False  # forget_transactions() leaves that, too
+        is_clean = wrapper._dirty is False and not wrapper.savepoint_state
+        return is_clean and not wrapper.transaction_state
 
     def abort(self, wrapper):
         # 1.2, 1.3 and 1.4.0 have none.
@@ -186,9 +192,8 @@ class Django12(Django13):
 
         return connections[alias or DEFAULT_DB_ALIAS]
 
-    def end_blocks(self, wrapper):
-        self.abort(wrapper)
-        self.forget_transactions(wrapper)
+    def is_clean(self, wrapper):
+        return False  # asking costs as much as ending them
 
     def is_managed(self, wrapper):
         from django.db import transaction
