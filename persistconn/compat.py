@@ -133,6 +133,22 @@ alive = True
 _native_threads = set()
 
 
+def _load_unwinder():
+    # From Python 3 to 3.9 a thread loads this library at its end. A process that is forked at that moment
+    # aborts when the first thread of its own ends, as glibc's list of libraries is half written in
+    # it; and without a free descriptor the loading fails and aborts as well (bpo-44434).
+    import ctypes
+
+    try:
+        ctypes.CDLL("libgcc_s.so.1")
+    except OSError:
+        pass  # a system that needs none
+
+
+if (3,) < sys.version_info < (3, 10) and sys.platform.startswith("linux"):
+    _load_unwinder()
+
+
 def start_thread(function, *args):
     """Call a function in a background thread; under gevent, in a greenlet.
 

@@ -161,3 +161,23 @@ def test_an_error_that_is_raised_again_is_in_no_cycle_with_its_frames():
         assert raised_again()() is None
     finally:
         gc.enable()
+
+
+LIBRARIES = """
+import sys, time
+sys.path.insert(0, %(root)r)
+from persistconn import compat
+def libraries():
+    with open("/proc/self/maps") as maps:
+        return set(line.split()[-1] for line in maps if ".so" in line)
+before, ended = libraries(), []
+compat.start_thread(ended.append, True)
+time.sleep(0.5)
+print(ended == [True] and libraries() == before)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="only Linux says what is loaded")
+def test_the_end_of_a_thread_loads_no_library_while_a_process_may_be_forked():
+    code = LIBRARIES % {"root": os.path.dirname(os.path.dirname(compat.__file__))}
+    assert subprocess.check_output([sys.executable, "-c", code]).split() == [b"True"]
