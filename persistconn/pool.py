@@ -291,7 +291,7 @@ class Pool(object):
         if entry.raw is None:
             self.forget(entry, "error")
         else:
-            self._make_idle(entry)
+            self.release(entry)
 
     def add(self, slot=None):
         """Return an entry for a connection that is open already, whatever the bound.
@@ -317,17 +317,14 @@ class Pool(object):
             reason = reason or "surplus"
         if reason is not None:
             return self.discard(entry, reason)
-        self._make_idle(entry)
-        if max_kept is not None and len(self._idle) > max_kept:
-            self._close_surplus(max_kept)
-
-    def _make_idle(self, entry):
         entry.is_idle = True
         self._idle.append(entry)
         if self._waiters:
             self._serve_waiters()
         if entry.generation != self.generation:
             self._close_idle(self._is_drained)
+        if max_kept is not None and len(self._idle) > max_kept:
+            self._close_surplus(max_kept)
         if not self._housekeeper.is_running and entry.can_expire():
             self._housekeeper.start()
 
