@@ -9,7 +9,7 @@ import weakref
 
 from persistconn import compat, conf, drivers, liveness
 from persistconn.django_versions import dialect
-from persistconn.pools import Pools
+from persistconn.pool.pools import Pools
 
 pools = Pools()
 compat.after_fork_in_child(pools.begin)

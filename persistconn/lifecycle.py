@@ -17,11 +17,11 @@ import os
 import sys
 
 from persistconn import compat, conf, drivers, lease, liveness, transactions
+from persistconn.connecting.opening import Opening
 from persistconn.databases import pools
 from persistconn.django_versions import dialect
-from persistconn.entry import StandIn
-from persistconn.opening import Opening
-from persistconn.pool import Exhausted
+from persistconn.pool.entry import StandIn
+from persistconn.pool.waiter import Exhausted
 from persistconn.work import Work, Works, join
 
 # First use.

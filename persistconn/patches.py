@@ -12,7 +12,7 @@ from persistconn import lifecycle, transactions
 from persistconn.compat import running_loop
 from persistconn.django_versions import dialect
 from persistconn.django_versions.atomic import are_djangos
-from persistconn.django_versions.connecting import HookedModule
+from persistconn.django_versions.hooks import HookedModule
 from persistconn.patching import (
     HotWrap,
     Import,

@@ -15,10 +15,10 @@ import support
 from interrupts import NEVER_INTERRUPTED, opcode
 from support import wait_until
 
-from persistconn import gate as gates
-from persistconn import outage
-from persistconn.gate import Gate
-from persistconn.outage import FIRST_PAUSE, LONGEST_PAUSE, Call, Turn
+from persistconn.connecting import gate as gates
+from persistconn.connecting import outage
+from persistconn.connecting.gate import Gate
+from persistconn.connecting.outage import FIRST_PAUSE, LONGEST_PAUSE, Call, Turn
 
 
 class Away(Exception):

@@ -230,7 +230,7 @@ def test_a_deadline_of_the_users_is_shared_by_the_addresses_of_a_host(
 
 def opening_of(wrapper, **settings):
     from persistconn import databases
-    from persistconn.opening import Opening
+    from persistconn.connecting.opening import Opening
 
     with support.database_as(**settings):
         return Opening(wrapper, databases.of(wrapper, None), lambda: None)

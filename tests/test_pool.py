@@ -11,9 +11,11 @@ import time
 import pytest
 from support import wait_until
 
-from persistconn.entry import JITTER, Entry, StandIn
-from persistconn.pool import Exhausted, Pool, Slot, Waiter
-from persistconn.pools import Pools
+from persistconn.pool.entry import JITTER, Entry, StandIn
+from persistconn.pool.pool import Pool
+from persistconn.pool.pools import Pools
+from persistconn.pool.slot import Slot
+from persistconn.pool.waiter import Exhausted, Waiter
 
 Values = collections.namedtuple("Values", "max_age max_idle")
 

@@ -14,7 +14,8 @@ import pytest
 import support
 from support import wait_until
 
-from persistconn import compat, drivers, watchdog
+from persistconn import compat, drivers
+from persistconn.connecting import watchdog
 from persistconn.drivers.mysql import PyMySQL
 from persistconn.fork import PerProcess
 

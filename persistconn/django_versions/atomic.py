@@ -6,7 +6,7 @@ import sys
 from importlib import import_module
 
 from persistconn import compat, drivers
-from persistconn.django_versions import connecting
+from persistconn.django_versions import hooks
 
 # Methods that were looked at together, and are all Django's own or what we have put in their place.
 _djangos = set()
@@ -53,7 +53,7 @@ class Django18(object):
     #: Whether there are managed blocks. Somebody can forget to leave one, without a connection too.
     has_managed_blocks = False
     #: ``with dialect.connecting(wrapper, hook):`` the hook opens the raw connection.
-    connecting = staticmethod(connecting.by_method)
+    connecting = staticmethod(hooks.by_method)
     # By class: its close() and _close() when they were looked at, and were Django's own.
     _closes = {}
 

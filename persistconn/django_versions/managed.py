@@ -5,7 +5,7 @@ from __future__ import absolute_import
 import sys
 
 from persistconn import compat, drivers
-from persistconn.django_versions import connecting
+from persistconn.django_versions import hooks
 from persistconn.django_versions.atomic import NOT_CARRIED, Django18, are_djangos
 
 
@@ -61,7 +61,7 @@ class Django14(Django16):
 
     end_of_work = "close_connection"
     end_of_work_signals = ("request_finished",)
-    connecting = staticmethod(connecting.by_module)
+    connecting = staticmethod(hooks.by_module)
 
     def has_own_close(self, wrapper):
         return "close" in wrapper.__dict__ or not are_djangos(wrapper.__class__.close)

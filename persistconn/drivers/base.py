@@ -8,7 +8,7 @@ import socket
 import sys
 from functools import partial
 
-from persistconn.watchdog import Limit
+from persistconn.connecting.watchdog import Limit
 
 logger = logging.getLogger("persistconn")
 

@@ -15,7 +15,7 @@ BATCH = 10
 
 def persistconn(connect, size):
     from persistconn import drivers
-    from persistconn.pool import Pool
+    from persistconn.pool.pool import Pool
 
     pool = Pool()
     entries = [pool.acquire(no_fault) for _number in range(size)]

@@ -1,20 +1,16 @@
-"""The pools of this process by key, what a fork makes of them, and the thread that closes idle
-connections in time. No lock here either, for the reasons that pool.py gives.
+"""The pools of this process by key, and what a fork makes of them.
+
+No lock here either, for the reasons that pool.py gives.
 """
 
 from __future__ import absolute_import
 
-import os
-import time
 import weakref
 from functools import partial
 
-from persistconn import compat
 from persistconn.fork import PerProcess
-from persistconn.pool import Pool
-
-#: Seconds between two looks of the housekeeper: an idle connection outlives its time by so much.
-INTERVAL = 1
+from persistconn.pool.housekeeper import Housekeeper
+from persistconn.pool.pool import Pool
 
 
 class Pools(object):
@@ -166,51 +162,3 @@ def _add_up(total, numbers):
             _add_up(total[name], number)
         else:
             total[name] = total.get(name, 0) + number
-
-
-class Housekeeper(object):
-    """A thread that closes idle connections older than MAX_AGE or idle for MAX_IDLE, also without
-    traffic. It runs only while something is idle.
-    """
-
-    def __init__(self, pools):
-        self._pools = pools
-        self._role = [self]  # popped by the one thread that runs, whoever started it
-        self._next_start = 0
-        self.is_running = False
-
-    def start(self):
-        """Have the thread run, soon."""
-        now = compat.monotonic()
-        # Once an interval at the most: one that was just started says that it runs only when it does,
-        # and one whose start an exception has interrupted never will.
-        if now >= self._next_start:
-            self._next_start = now + INTERVAL
-            compat.start_named_thread("persistconn housekeeper", self._run)
-
-    def _run(self):
-        pid = os.getpid()
-        while compat.alive and self._take_role():
-            try:
-                self._watch(pid)
-            finally:
-                self.is_running, self._next_start = False, 0
-                self._role.append(self)
-            # A connection may have become idle before that was said.
-            if os.getpid() != pid or not self._pools.expire():
-                return
-
-    def _watch(self, pid):
-        is_needed = True
-        while compat.alive and is_needed:
-            time.sleep(INTERVAL)
-            # A greenlet can live on in a process that was forked from this one.
-            is_needed = os.getpid() == pid and self._pools.expire()
-
-    def _take_role(self):
-        try:
-            self._role.pop()
-        except IndexError:
-            return False
-        self.is_running = True
-        return True

@@ -17,8 +17,8 @@ import time
 import weakref
 
 from persistconn import compat
-from persistconn.error_copies import causes
-from persistconn.outage import Call, Outage, nobody
+from persistconn.connecting.error_copies import causes
+from persistconn.connecting.outage import Call, Outage, nobody
 
 logger = logging.getLogger("persistconn")
 

@@ -5,8 +5,8 @@ from __future__ import absolute_import
 import copy
 
 from persistconn import compat, drivers
+from persistconn.connecting.watchdog import Limit
 from persistconn.django_versions import dialect
-from persistconn.watchdog import Limit
 
 #: Seconds that a try may last, unless the user's connect_timeout is longer. psycopg_pool and
 #: HikariCP wait as long.

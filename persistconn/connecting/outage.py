@@ -6,7 +6,7 @@ import random
 import weakref
 
 from persistconn import compat
-from persistconn.error_copies import copy_of
+from persistconn.connecting.error_copies import copy_of
 
 #: Seconds between two tries: after the first, and at the most; each up to half shorter, at random.
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.25

@@ -1,0 +1,1 @@
+"""Opening a connection: one attempt, the gate that all threads try through, and its time limit."""

@@ -1,0 +1,39 @@
+"""Threads that wait for a connection."""
+
+from __future__ import absolute_import
+
+import threading
+import weakref
+
+from persistconn import compat
+
+
+class Exhausted(Exception):
+    """No connection became free in time."""
+
+
+class Waiter(object):
+    """A thread that waits for an entry. Waiters are served in the order of arrival."""
+
+    def __init__(self, max_conns):
+        self.max_conns = max_conns
+        self.ref = weakref.ref(self)
+        self._outcome = {}
+        self._bell = threading.Lock()
+        self._bell.acquire()
+
+    def give(self, entry):
+        """Hand over an entry. Return False if the waiter has gone."""
+        given = self._outcome.setdefault("entry", entry) is entry
+        if given:
+            self._bell.release()
+        return given
+
+    def wait(self, seconds):
+        """Return the entry once there is one, or None after so many seconds."""
+        compat.acquire(self._bell, seconds)
+        return self._outcome.get("entry")
+
+    def go(self):
+        """Take no entry from now on. Return the one that has come, or None."""
+        return self._outcome.setdefault("entry", None)
