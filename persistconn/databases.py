@@ -7,7 +7,7 @@ import hmac
 import os
 import weakref
 
-from persistconn import compat, conf, drivers, liveness
+from persistconn import compat, conf, drivers
 from persistconn.django_versions import dialect
 from persistconn.pool.pools import Pools
 
@@ -70,19 +70,6 @@ class Database(object):
     def expire(self):
         """Be made anew before the next use: the pool is gone."""
         self.settings = None
-
-    def fault_of_idle(self, entry):
-        """Return why an idle connection is not to be handed out, or None if it may be."""
-        now = compat.monotonic()
-        values = self.values
-        if entry.values is not values:
-            entry.use(values)
-        if now >= entry.old_at or values.max_idle is not None:
-            reason = entry.expired(now)
-            if reason is not None:
-                return reason
-        status = entry.driver.status(entry.raw)
-        return liveness.find_fault(entry, now, values, status, True)
 
 
 def of(wrapper, before):

@@ -45,14 +45,14 @@ def checkout(wrapper):
         return
     if held.entries:
         _drop(held)
-    home, values = join(_works, wrapper, held), database.values
+    home = join(_works, wrapper, held)
     try:
-        entry = database.pool.acquire(database.fault_of_idle, values.max_conns, values.timeout)
+        entry = database.pool.acquire()
     except Exhausted as error:
-        raise _pool_timeout(wrapper, database, *error.args)
-    if entry.raw is None:
-        entry.values = values
-    else:
+        from persistconn.errors import PoolTimeout
+
+        raise PoolTimeout.after(error.waited, wrapper, database.pool)
+    if entry.raw is not None:
         dialect.adopt(wrapper, entry)
     held.put(entry)
     # A signal handler may have ended this very work meanwhile.
@@ -64,18 +64,6 @@ def _drop(held):
     entry = held.take()
     if entry is not None:
         entry.pool.discard(entry, "error")
-
-
-def _pool_timeout(wrapper, database, waited):
-    from persistconn.errors import PoolTimeout
-
-    numbers = dict(database.pool.stats(), bound=database.values.max_conns, waited=waited)
-    numbers.update(alias=wrapper.alias, name=wrapper.settings_dict["NAME"])
-    return PoolTimeout(
-        "No connection to database '%(alias)s' (%(name)s) became free in %(waited).2f seconds:"
-        " of MAX_CONNS %(bound)d there are %(in_use)d in use and %(idle)d idle, and %(waiting)d"
-        " others wait." % numbers
-    )
 
 
 def connect(wrapper, django_opens):
@@ -171,7 +159,6 @@ def _account_for(wrapper, held, raw, slot):
     options = wrapper.settings_dict["OPTIONS"]
     driver.keep_alive(raw, options)
     entry = slot or database.pool.add(known)
-    entry.values = database.values
     entry.opened(raw, driver, driver.read_only_by(options), dialect.probe(wrapper))
     entry.carried = dialect.carried(wrapper, wrapper.__dict__, entry.pool.noted)
     if known is not None:
@@ -219,7 +206,7 @@ def _end_if_faulty(wrapper, held, entry):
 
 
 def _fault_in_use(wrapper, held, entry):
-    reconnect = entry.values.reconnect
+    reconnect = entry.pool.values.reconnect
     # A session that its user has put something into is not taken from him between two statements.
     may_end = reconnect == "always" or not held.is_own
     if may_end and entry.doom is not None:
@@ -228,7 +215,7 @@ def _fault_in_use(wrapper, held, entry):
     if reconnect == "never" or not dialect.may_reconnect(wrapper, status):
         return None
     if may_end:
-        return liveness.find_fault(entry, compat.monotonic(), entry.values, status)
+        return liveness.find_fault(entry, compat.monotonic(), status)
     # Its user has learnt of the loss by the error of a statement.
     return "dead" if entry.driver.is_closed(entry.raw) else None
 
@@ -343,14 +330,13 @@ def _end(wrapper, held):
         # A test runner's settings, or an overridden time zone, may be others than at the checkout.
         if database.settings != wrapper.settings_dict or database.holder is not conf.holder():
             database = held.database_now(wrapper)
-            entry.use(database.values)
             if entry.pool is not database.pool:
                 reason = reason or "closed by caller"
         reason = reason or transactions.finish(wrapper, entry, held.take_cursors())
         entry.used_at = compat.monotonic()
         if entry.is_blind or getattr(wrapper, "errors_occurred", False):
             entry.distrust()
-        if entry.used_at >= entry.old_at:
+        if liveness.is_old(entry, entry.used_at):
             reason = reason or "age"
         entry.doom = reason
     finally:
@@ -371,7 +357,7 @@ def _give_back(wrapper, entry):
         if entry.doom == "busy" and entry.driver.is_held(entry.raw):
             entry.pool.let_go(entry, "busy")
         else:
-            entry.pool.release(entry, entry.values.max_kept)
+            entry.pool.release(entry)
 
 
 def close(wrapper, django_closes):

@@ -84,5 +84,5 @@ def _end(entry, cursors):
             return "busy"
         driver.close_cursor(cursor)
     if driver.status(raw) != drivers.IDLE:
-        driver.rollback(raw, entry.values.check_timeout)
+        driver.rollback(raw, entry.pool.values.check_timeout)
     return None

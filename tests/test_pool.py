@@ -11,13 +11,16 @@ import time
 import pytest
 from support import wait_until
 
+from persistconn.liveness import is_old
 from persistconn.pool.entry import JITTER, Entry, StandIn
 from persistconn.pool.pool import Pool
 from persistconn.pool.pools import Pools
 from persistconn.pool.slot import Slot
 from persistconn.pool.waiter import Exhausted, Waiter
 
-Values = collections.namedtuple("Values", "max_age max_idle")
+NAMES = "max_age max_idle max_conns max_kept timeout"
+Values = collections.namedtuple("Values", NAMES)
+UNBOUNDED = Values(None, None, None, None, 0)
 
 
 class Raw(object):
@@ -53,18 +56,23 @@ def driver():
 
 @pytest.fixture
 def pool():
-    return Pool()
+    return without_checks(Pool(UNBOUNDED))
 
 
-def opened(pool, driver, max_age=None, max_idle=None):
+def without_checks(pool):
+    """The pool finds no fault in an idle connection: a stand-in for asking its driver."""
+    pool.find_fault = lambda entry: None
+    return pool
+
+
+def opened(pool, driver):
     entry = pool.add()
-    entry.values = Values(max_age, max_idle)
     entry.opened(Raw(), driver)
     return entry
 
 
-def fine(entry):
-    return None
+def bound(pool, **limits):
+    pool.values = pool.values._replace(**limits)
 
 
 def is_new(entry):
@@ -72,28 +80,29 @@ def is_new(entry):
 
 
 def test_at_first_there_is_only_a_slot_to_open_one_in(pool):
-    assert is_new(pool.acquire(fine))
+    assert is_new(pool.acquire())
 
 
 def test_what_was_released_is_acquired_again(pool, driver):
     entry = opened(pool, driver)
     pool.release(entry)
-    assert pool.acquire(fine) is entry
-    assert is_new(pool.acquire(fine))
+    assert pool.acquire() is entry
+    assert is_new(pool.acquire())
 
 
 def test_the_last_released_is_the_first_acquired(pool, driver):
     first, second = opened(pool, driver), opened(pool, driver)
     pool.release(first)
     pool.release(second)
-    assert pool.acquire(fine) is second
+    assert pool.acquire() is second
 
 
 def test_those_with_a_fault_are_discarded_under_it(pool, driver):
     entries = [opened(pool, driver) for number in range(3)]
     for entry in entries:
         pool.release(entry)
-    assert pool.acquire(lambda entry: None if entry is entries[0] else "dead") is entries[0]
+    pool.find_fault = lambda entry: None if entry is entries[0] else "dead"
+    assert pool.acquire() is entries[0]
     assert driver.closed == [entries[2].raw, entries[1].raw]
     assert pool.stats()["discarded"] == {"dead": 2}
 
@@ -128,7 +137,7 @@ def test_what_is_opened_after_a_drain_is_kept(pool, driver):
     pool.drain()
     entry = opened(pool, driver)
     pool.release(entry)
-    assert pool.acquire(fine) is entry
+    assert pool.acquire() is entry
 
 
 def test_a_pool_that_keeps_nothing_closes_what_is_released(pool, driver):
@@ -141,7 +150,7 @@ def test_a_pool_that_keeps_nothing_closes_what_is_released(pool, driver):
 def test_the_counts(pool, driver):
     first, second = opened(pool, driver), opened(pool, driver)
     pool.release(first)
-    pool.acquire(fine)
+    pool.acquire()
     pool.release(second)
     expected = {"opened": 2, "reused": 1, "idle": 1, "in_use": 1, "discarded": {}}
     assert pool.stats() == dict(expected, waiting=0, wait_seconds=0)
@@ -149,7 +158,8 @@ def test_the_counts(pool, driver):
 
 def test_one_found_dead_is_not_counted_as_reused(pool, driver):
     pool.release(opened(pool, driver))
-    pool.acquire(lambda entry: "dead")
+    pool.find_fault = lambda entry: "dead"
+    pool.acquire()
     assert pool.stats()["reused"] == 0
 
 
@@ -161,16 +171,17 @@ def test_one_whose_owner_is_gone_is_not_in_use(pool, driver):
 
 
 def test_connections_opened_together_do_not_grow_old_together(pool, driver):
-    entries = [opened(pool, driver, max_age=600) for number in range(100)]
-    soonest = [e for e in entries if e.expired(e.opened_at + 600 * (1 - JITTER / 2))]
+    bound(pool, max_age=600)
+    entries = [opened(pool, driver) for number in range(100)]
+    soonest = [e for e in entries if is_old(e, e.opened_at + 600 * (1 - JITTER / 2))]
     assert 0 < len(soonest) < 100
-    assert all(entry.expired(entry.opened_at + 600) for entry in entries)
-    assert not any(entry.expired(entry.opened_at + 569) for entry in entries)
+    assert all(is_old(entry, entry.opened_at + 600) for entry in entries)
+    assert not any(is_old(entry, entry.opened_at + 569) for entry in entries)
 
 
 def test_a_connection_without_a_max_age_does_not_grow_old(pool, driver):
     entry = opened(pool, driver)
-    assert not entry.expired(entry.opened_at + 10**9)
+    assert not is_old(entry, entry.opened_at + 10**9)
 
 
 def test_a_stand_in_answers_for_its_connection_and_leaves_it_open():
@@ -184,7 +195,7 @@ def test_a_stand_in_answers_for_its_connection_and_leaves_it_open():
 class User(object):
     """Stands in for a Database, the settings by which a wrapper leads to a pool."""
 
-    now = True
+    now, values = True, UNBOUNDED
 
     def is_current(self):
         return self.now
@@ -241,7 +252,7 @@ def test_the_counts_of_a_forgotten_pool_stay(driver):
 
 
 def test_a_pool_shows_its_state(driver):
-    pool = Pool(alias="default")
+    pool = Pool(UNBOUNDED, alias="default")
     pool.release(opened(pool, driver))
     assert repr(pool) == "<Pool of default: 0 in use, 1 idle, 0 waiting>"
 
@@ -249,56 +260,66 @@ def test_a_pool_shows_its_state(driver):
 # Bounds.
 
 
+def acquire_one(pool, timeout=0):
+    """Acquire an entry of at most one."""
+    bound(pool, max_conns=1, timeout=timeout)
+    return pool.acquire()
+
+
 def exhausted(pool, timeout=0):
     with pytest.raises(Exhausted):
-        pool.acquire(fine, 1, timeout)
+        acquire_one(pool, timeout)
 
 
 def test_no_more_than_max_conns_are_given_out(pool):
-    held = pool.acquire(fine, 1, 0)
+    held = acquire_one(pool)
     exhausted(pool)
     assert is_new(held)
 
 
 def test_one_that_was_never_opened_frees_its_slot_when_forgotten(pool):
-    pool.forget(pool.acquire(fine, 1, 0), "error")
-    assert is_new(pool.acquire(fine, 1, 0))
+    pool.forget(acquire_one(pool), "error")
+    assert is_new(acquire_one(pool))
 
 
 def test_an_entry_that_is_dropped_before_it_is_opened_frees_its_slot(pool):
-    pool.acquire(fine, 1, 0)
+    acquire_one(pool)
     gc.collect()
-    assert is_new(pool.acquire(fine, 1, 0))
+    assert is_new(acquire_one(pool))
 
 
 def test_a_discarded_entry_frees_its_slot(pool, driver):
     entry = opened(pool, driver)
     exhausted(pool)
     pool.discard(entry, "dead")
-    assert is_new(pool.acquire(fine, 1, 0))
+    assert is_new(acquire_one(pool))
 
 
 def test_one_with_a_fault_leaves_its_slot_to_who_found_it(pool, driver):
     pool.release(opened(pool, driver))
-    held = pool.acquire(lambda entry: "dead", 1, 0)
+    bound(pool, max_conns=1)
+    pool.find_fault = lambda entry: "dead"
+    held = pool.acquire()
     assert is_new(held)
     exhausted(pool)
 
 
 def test_a_surplus_is_closed_when_given_back(pool, driver):
     kept, surplus = opened(pool, driver), opened(pool, driver)
-    pool.release(kept, max_kept=1)
-    pool.release(surplus, max_kept=1)
+    bound(pool, max_kept=1)
+    pool.release(kept)
+    pool.release(surplus)
     assert driver.closed == [surplus.raw]
     assert pool.stats()["discarded"] == {"surplus": 1}
 
 
 @pytest.mark.parametrize("reason, limit", [("age", "max_age"), ("idle", "max_idle")])
 def test_idle_connections_whose_time_is_over_are_closed(pool, driver, clock, reason, limit):
-    first = opened(pool, driver, **{limit: 10})
+    bound(pool, **{limit: 10})
+    first = opened(pool, driver)
     pool.release(first)
     clock.forward(6)
-    pool.release(opened(pool, driver, **{limit: 10}))
+    pool.release(opened(pool, driver))
     clock.forward(5)
     assert pool.expire()
     assert driver.closed == [first.raw]
@@ -309,8 +330,8 @@ def test_an_entry_given_back_twice_is_idle_once(pool, driver):
     entry = opened(pool, driver)
     pool.release(entry)
     pool.release(entry)
-    assert pool.acquire(fine) is entry
-    assert is_new(pool.acquire(fine))
+    assert pool.acquire() is entry
+    assert is_new(pool.acquire())
 
 
 def test_a_connection_that_somebody_still_uses_keeps_its_slot_when_it_is_let_go(pool, driver):
@@ -322,7 +343,7 @@ def test_a_connection_that_somebody_still_uses_keeps_its_slot_when_it_is_let_go(
     del user
     gc.collect()
     assert pool.stats()["discarded"] == {"busy": 1}
-    assert is_new(pool.acquire(fine, 1, 0))
+    assert is_new(acquire_one(pool))
 
 
 def waiting(pool, number):
@@ -331,7 +352,7 @@ def waiting(pool, number):
 
 def acquire_in_thread(pool, got, name, timeout=10):
     def run():
-        got.append((name, pool.acquire(fine, 1, timeout)))
+        got.append((name, acquire_one(pool, timeout)))
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -405,7 +426,7 @@ def test_a_slot_that_another_thread_frees_at_this_moment_can_be_asked(pool, driv
 def test_a_wait_ends_in_time_and_says_how_long_it_was(pool, driver):
     held = opened(pool, driver)
     with pytest.raises(Exhausted) as error:
-        pool.acquire(fine, 1, 0.05)
+        acquire_one(pool, 0.05)
     assert error.value.args[0] >= 0.05
     assert pool.stats()["wait_seconds"] >= 0.05
     assert pool.stats()["waiting"] == 0
@@ -421,7 +442,7 @@ def interrupt_a_wait(pool, monkeypatch, before=lambda: None):
 
     monkeypatch.setattr(Waiter, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        pool.acquire(fine, 1, 10)
+        acquire_one(pool, 10)
     monkeypatch.undo()
 
 
@@ -430,13 +451,13 @@ def test_a_wait_that_is_interrupted_leaves_no_waiter_and_no_slot(pool, driver, m
     interrupt_a_wait(pool, monkeypatch)
     assert pool.stats()["waiting"] == 0
     pool.release(held)
-    assert pool.acquire(fine, 1, 0) is held
+    assert acquire_one(pool) is held
 
 
 def test_one_that_was_given_to_an_interrupted_waiter_goes_to_the_next(pool, driver, monkeypatch):
     held = opened(pool, driver)
     interrupt_a_wait(pool, monkeypatch, lambda: pool.release(held))
-    assert pool.acquire(fine, 1, 0) is held
+    assert acquire_one(pool) is held
 
 
 BOUND, STEPS, WORKERS = 4, 12000, 12
@@ -445,6 +466,8 @@ BOUND, STEPS, WORKERS = 4, 12000, 12
 def test_the_invariants_hold_at_every_step_of_a_random_life(pool, driver):
     """Workers acquire, give back, fail to connect, time out, drop and discard, as chance has it."""
     seed = random.randrange(10**6)
+    faults = random.Random(seed)
+    pool.find_fault = lambda entry: "dead" if faults.random() < 0.1 else None
     steps, broken, held, lock = iter(range(STEPS)), [], set(), threading.Lock()
 
     def check(entry, chance):
@@ -462,14 +485,14 @@ def test_the_invariants_hold_at_every_step_of_a_random_life(pool, driver):
     def work(number):
         chance = random.Random(seed + number)
         for _step in steps:
-            fault = (lambda entry: "dead") if chance.random() < 0.1 else fine
+            timeout, max_kept = chance.choice([0, 0.001, 5]), chance.choice([None, 2])
+            pool.values = UNBOUNDED._replace(max_conns=BOUND, timeout=timeout, max_kept=max_kept)
             try:
-                entry = pool.acquire(fault, BOUND, chance.choice([0, 0.001, 5]))
+                entry = pool.acquire()
             except Exhausted:
                 continue
             check(entry, chance)
             if is_new(entry) and chance.random() < 0.9:
-                entry.values = Values(None, None)
                 entry.opened(Raw(), driver)
             what = chance.random()
             if is_new(entry) or what < 0.05:
@@ -479,7 +502,7 @@ def test_the_invariants_hold_at_every_step_of_a_random_life(pool, driver):
             elif what > 0.95:
                 entry = None  # lost
             else:
-                pool.release(entry, max_kept=chance.choice([None, 2]))
+                pool.release(entry)
             entry = None
             now = pool.stats()
             if now["in_use"] + now["idle"] > BOUND:
@@ -495,4 +518,4 @@ def test_the_invariants_hold_at_every_step_of_a_random_life(pool, driver):
     assert next(steps, None) is None
     stats = pool.stats()
     assert (stats["in_use"], stats["waiting"]) == (0, 0), "seed %d" % seed
-    assert len([pool.acquire(fine, BOUND, 0) for _slot in range(BOUND)]) == BOUND
+    assert len([pool.acquire() for _slot in range(BOUND)]) == BOUND

@@ -197,7 +197,7 @@ class Django18(object):
             wrapper.autocommit = autocommit
         # psycopg2's set_isolation_level() switches autocommit off, and the wrapper does not know.
         if entry.driver.has_changed(entry.raw, entry.flags):
-            return entry.driver.restore(entry.raw, entry.flags, entry.values.check_timeout)
+            return entry.driver.restore(entry.raw, entry.flags, entry.pool.values.check_timeout)
 
     def end_stock(self, wrapper):
         """End a unit of work as Django does by itself."""

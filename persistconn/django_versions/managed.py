@@ -92,7 +92,7 @@ class Django14(Django16):
     def _set_isolation_level(self, wrapper, entry):
         wanted = getattr(wrapper, "isolation_level", None)
         if wanted is not None and entry.driver.isolation_level(entry.raw) != wanted:
-            with entry.driver.limit(entry.raw, entry.values.check_timeout):
+            with entry.driver.limit(entry.raw, entry.pool.values.check_timeout):
                 entry.raw.set_isolation_level(wanted)
 
     def settle(self, wrapper, entry):
@@ -140,7 +140,7 @@ class Django14(Django16):
             self._set_isolation_level(wrapper, entry)
             # What the wrapper's isolation level has settled already.
             settled = ("autocommit", "isolation_level")
-            timeout = entry.values.check_timeout
+            timeout = entry.pool.values.check_timeout
             return entry.driver.restore(entry.raw, entry.flags, timeout, settled)
 
     def is_clean(self, wrapper):

@@ -10,8 +10,6 @@ from persistconn import compat
 #: Connections opened together live up to this share shorter, so that they do not expire together.
 JITTER = 0.05
 
-FOREVER = float("inf")
-
 
 class Entry(object):
     """One physical connection, in one slot of its pool from before it is opened.
@@ -20,8 +18,8 @@ class Entry(object):
     """
 
     __slots__ = (
-        "raw driver pool slot pid is_idle generation opened_at jitter old_at used_at poll is_blind"
-        " flags doom carried values read_only_by losses_survived probe __weakref__"
+        "raw driver pool slot pid is_idle generation opened_at jitter used_at poll is_blind"
+        " flags doom carried read_only_by losses_at_check probe __weakref__"
     ).split()
 
     def __init__(self, pool, slot, generation):
@@ -31,18 +29,16 @@ class Entry(object):
         self.pid = os.getpid()
         self.is_idle = False
         self.generation = generation
-        self.values = None  # the settings of its database at its last checkout or checkin: use()
         self.doom = None  # the reason to discard it at its checkin
         slot.give_to(self)
 
     def opened(self, raw, driver, read_only_by=(), probe="SELECT 1"):
         self.driver = driver
         self.opened_at = self.used_at = compat.monotonic()
-        # The pool's count of losses when this connection last answered. After a loss it must answer
-        # again.
-        self.losses_survived = self.pool.losses
+        # The pool's count of losses when this connection last answered. If another connection has
+        # been lost since, this one must answer again.
+        self.losses_at_check = self.pool.losses
         self.jitter = 1 - JITTER * random.random()
-        self.use(self.values)
         fd = driver.fileno(raw)
         self.poll = list if fd is None else compat.poller(fd)
         self.is_blind = fd is None  # its socket cannot be polled, so it is always asked
@@ -53,32 +49,13 @@ class Entry(object):
         self.raw = raw  # last, as an exception can come at any moment
         self.slot.filled(self)
 
-    def use(self, values):
-        """Live by these settings from now on."""
-        self.values = values
-        max_age = values.max_age
-        self.old_at = FOREVER if max_age is None else self.opened_at + max_age * self.jitter
-
     def distrust(self):
         """Have it answer a ping before its next use."""
-        self.losses_survived = None
+        self.losses_at_check = None
 
     def is_read_only(self):
         """Whether it is of no use to settings that ask for a session that can write."""
         return any(self.driver.parameter(self.raw, name) == "on" for name in self.read_only_by)
-
-    def expired(self, now):
-        """Return why an idle connection must be closed, "age" or "idle", or None."""
-        if now >= self.old_at:
-            return "age"
-        max_idle = self.values.max_idle
-        if max_idle is not None and now - self.used_at >= max_idle:
-            return "idle"
-        return None
-
-    def can_expire(self):
-        """Whether there is a time after which it must not stay idle."""
-        return self.old_at != FOREVER or self.values.max_idle is not None
 
     def is_inherited(self):
         """Whether it belongs to the process that this one was forked from."""

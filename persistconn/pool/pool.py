@@ -18,7 +18,7 @@ from __future__ import absolute_import
 import collections
 import logging
 
-from persistconn import compat
+from persistconn import compat, liveness
 from persistconn.connecting.gate import Gate
 from persistconn.pool.entry import Entry
 from persistconn.pool.slot import Slot
@@ -49,7 +49,11 @@ class Pool(object):
 
     is_retired = False  # no wrapper uses it any more, and the registry has forgotten it
 
-    def __init__(self, key=None, alias=None, keeping=True, housekeeper=NOBODY):
+    find_fault = staticmethod(liveness.fault_of_idle)
+
+    def __init__(self, values, key=None, alias=None, keeping=True, housekeeper=NOBODY):
+        #: The settings of its database, as they were when a wrapper last came to it with new ones.
+        self.values = values
         self.key = key
         self.alias = alias
         self.gate = Gate()
@@ -70,23 +74,22 @@ class Pool(object):
         numbers = "%(in_use)d in use, %(idle)d idle, %(waiting)d waiting" % self.stats()
         return "<Pool of %s: %s>" % (self.alias, numbers)
 
-    def acquire(self, find_fault, max_conns=None, timeout=0):
-        """Return an idle entry in which ``find_fault(entry)`` finds none, or a new one to open.
+    def acquire(self):
+        """Return an idle entry that can be used, or a new one to open.
 
-        An entry with a fault, which is the reason that it returns, is discarded. A new entry has no
-        raw connection: call its ``opened()``, or ``forget()`` it. With ``max_conns`` entries in use
-        it waits up to ``timeout`` seconds, and raises Exhausted.
+        A new entry has no raw connection: call its ``opened()``, or ``forget()`` it. With MAX_CONNS
+        entries in use, acquire() waits up to TIMEOUT seconds, and raises Exhausted.
         """
         try:
             entry = None if self._waiters else self._idle.pop()
         except IndexError:
-            entry = self._new_entry(max_conns)
+            entry = self._new_entry(self.values.max_conns)
         if entry is None:
-            entry = self._wait(max_conns, timeout)
+            entry = self._wait()
         entry.is_idle = False
         while entry.raw is not None:
             try:
-                fault = find_fault(entry)
+                fault = self.find_fault(entry)
             except BaseException:
                 self.discard(entry, "error")
                 raise
@@ -96,11 +99,11 @@ class Pool(object):
             entry = self._exchange(entry, fault)
         return entry
 
-    def _take(self, max_conns):
+    def _take(self):
         try:
             entry = self._idle.pop()
         except IndexError:
-            return self._new_entry(max_conns)
+            return self._new_entry(self.values.max_conns)
         entry.is_idle = False
         return entry
 
@@ -131,8 +134,9 @@ class Pool(object):
         self._free(entry.slot)
         return other
 
-    def _wait(self, max_conns, timeout):
-        waiter, began, waited = Waiter(max_conns), compat.monotonic(), 0
+    def _wait(self):
+        waiter, began, waited = Waiter(), compat.monotonic(), 0
+        timeout = self.values.timeout
         try:
             while self._is_waiting(waiter, min(timeout - waited, SLICE)) and waited < timeout:
                 waited = compat.monotonic() - began
@@ -172,7 +176,7 @@ class Pool(object):
             if waiter is None:  # it was interrupted
                 _remove(self._waiters, ref)
                 continue
-            entry = entry or self._take(waiter.max_conns)
+            entry = entry or self._take()
             if entry is None:
                 return
             if _remove(self._waiters, ref) and waiter.give(entry):
@@ -200,13 +204,14 @@ class Pool(object):
         self._opened += 1
         logger.debug("%s: opened a connection", self)
 
-    def release(self, entry, max_kept=None):
-        """Take an entry back: keep it, or close it if it is doomed or not to be kept any more."""
+    def release(self, entry):
+        """Take an entry back. Keep it, or close it if it is doomed, or one more than MAX_KEPT."""
         if entry.is_idle:
             return  # given back twice; another thread may have it at any moment
         reason = entry.doom
         if reason is None and (entry.generation != self.generation or not self._keeping):
             reason = "closed by caller"
+        max_kept = self.values.max_kept
         if max_kept is not None and len(self._idle) >= max_kept and not self._waiters:
             reason = reason or "surplus"
         if reason is not None:
@@ -219,8 +224,11 @@ class Pool(object):
             self._close_idle(self._is_drained)
         if max_kept is not None and len(self._idle) > max_kept:
             self._close_surplus(max_kept)
-        if not self._housekeeper.is_running and entry.can_expire():
+        if not self._housekeeper.is_running and self._lets_expire():
             self._housekeeper.start()
+
+    def _lets_expire(self):
+        return self.values.max_age is not None or self.values.max_idle is not None
 
     def _close_surplus(self, max_kept):
         # Several threads released at the same moment.
@@ -301,8 +309,8 @@ class Pool(object):
         Return whether there are others that will be so.
         """
         now = compat.monotonic()
-        self._close_idle(lambda entry: entry.expired(now))
-        return any(entry.can_expire() for entry in list(self._idle))
+        self._close_idle(lambda entry: liveness.expired(entry, now))
+        return bool(self._idle) and self._lets_expire()
 
     def keep(self, keeping):
         """Whether connections are kept from now on. If not, the idle ones are closed, and those in

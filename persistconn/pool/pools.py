@@ -28,7 +28,7 @@ class Pools(object):
         self._process.get()
 
     def use(self, key, alias, user):
-        """Return the pool of a key, and remember its user.
+        """Return the pool of a key. It lives by its user's ``values`` from now on.
 
         The user tells whether it ``is_current()``, and is told of its pool's end by ``expire()``.
         """
@@ -36,8 +36,9 @@ class Pools(object):
         while True:
             pool = mine.by_key.get(key)
             if pool is None:
-                pool = mine.add(key, alias, self._keeping)
+                pool = mine.add(key, alias, user.values, self._keeping)
                 self._tidy(pool)
+            pool.values = user.values
             pool.users.add(weakref.ref(user, partial(self._user_is_gone, pool)))
             # It may have been retired at this moment, for want of users.
             if not pool.is_retired:
@@ -128,9 +129,10 @@ class Pools(object):
 
     def _leave_the_parent_its_own(self, mine, parents):
         for key, pool in list(parents.by_key.items()):
-            mine.by_key.setdefault(key, mine.new(key, pool.alias, self._keeping)).inherit(pool)
+            own = mine.new(key, pool.alias, pool.values, self._keeping)
+            mine.by_key.setdefault(key, own).inherit(pool)
         for pool in list(parents.retired):
-            mine.new(pool.key, pool.alias, self._keeping).inherit(pool)
+            mine.new(pool.key, pool.alias, pool.values, self._keeping).inherit(pool)
 
 
 def _users(pool):
@@ -149,11 +151,11 @@ class _OfProcess(object):
         self.retired = []  # pools that nobody uses, until their last connection in use is closed
         self.past = {}  # the counts of pools that are gone, by alias
 
-    def new(self, key, alias, keeping):
-        return Pool(key, alias, keeping, self.housekeeper)
+    def new(self, key, alias, values, keeping):
+        return Pool(values, key, alias, keeping, self.housekeeper)
 
-    def add(self, key, alias, keeping):
-        return self.by_key.setdefault(key, self.new(key, alias, keeping))
+    def add(self, key, alias, values, keeping):
+        return self.by_key.setdefault(key, self.new(key, alias, values, keeping))
 
 
 def _add_up(total, numbers):

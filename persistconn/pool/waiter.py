@@ -9,14 +9,17 @@ from persistconn import compat
 
 
 class Exhausted(Exception):
-    """No connection became free in time."""
+    """No connection became free in the seconds that a thread has ``waited``."""
+
+    def __init__(self, waited):
+        Exception.__init__(self, waited)
+        self.waited = waited
 
 
 class Waiter(object):
     """A thread that waits for an entry. Waiters are served in the order of arrival."""
 
-    def __init__(self, max_conns):
-        self.max_conns = max_conns
+    def __init__(self):
         self.ref = weakref.ref(self)
         self._outcome = {}
         self._bell = threading.Lock()

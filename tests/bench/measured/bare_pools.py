@@ -14,11 +14,12 @@ BATCH = 10
 
 
 def persistconn(connect, size):
-    from persistconn import drivers
+    from persistconn import conf, drivers
     from persistconn.pool.pool import Pool
 
-    pool = Pool()
-    entries = [pool.acquire(no_fault) for _number in range(size)]
+    pool = Pool(conf.of({}))
+    pool.find_fault = lambda entry: None
+    entries = [pool.acquire() for _number in range(size)]
     for entry in entries:
         raw = connect()
         entry.opened(raw, drivers.of(raw))
@@ -26,13 +27,9 @@ def persistconn(connect, size):
         pool.release(entry)
 
     def use():
-        pool.release(pool.acquire(no_fault))
+        pool.release(pool.acquire())
 
     return use, pool.drain
-
-
-def no_fault(entry):
-    return None
 
 
 def threaded_connection_pool(connect, size):
