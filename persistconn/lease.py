@@ -1,28 +1,32 @@
-"""What a wrapper has with persistconn: the settings it connects by, and its connection."""
+"""The lease: what a wrapper has of its pool, from the checkout to the checkin."""
 
 from __future__ import absolute_import
 
 import weakref
 
 from persistconn import databases
+from persistconn.cursors import Cursors
+from persistconn.django_versions import dialect
+from persistconn.pool.entry import StandIn
 
-#: From so many cursors on, dead ones are looked for; and again when there are twice as many.
-CROWD = 50
-
-# Classes of cursors that wrap no other one: few, unless somebody makes them at run time.
-_innermost = set()
+#: The wrapper has no connection.
+CLOSED = "closed"
+#: Django opens a connection for the wrapper now, in the slot of the lease's entry.
+OPENING = "opening"
+#: The wrapper has the connection of the lease's entry.
+OPEN = "open"
+#: The wrapper has a connection that this lease does not account for: SQLite, Django's own pool,
+#: MAX_AGE 0, a connection put there by hand, or one whose end an exception has interrupted.
+FOREIGN = "foreign"
 
 
 class Lease(object):
     """One for each wrapper (for each thread's part of it on 1.2 and 1.3), as long as that lives.
 
-    It holds at most one entry, from the checkout, or from before the connection is opened, until
-    the checkin or the close. A wrapper that is open without an entry is not ours.
+    It holds at most one entry, from the checkout to the checkin or the close.
     """
 
-    __slots__ = (
-        "wrapper database home entries cursors named_cursors crowd is_own is_registered"
-    ).split()
+    __slots__ = "wrapper database home entries cursors is_own is_registered".split()
 
     def __init__(self, wrapper):
         # Weak, as a wrapper that is thrown away must take its connection along.
@@ -31,14 +35,9 @@ class Lease(object):
         #: The wrappers of its owner's unit of work, once it has joined that.
         self.home = None
         self.entries = []  # at most one
-        #: Weak references to the cursors that its unit of work has made, dead ones among them.
-        self.cursors = set()
-        #: Those in the server, until they are closed. Not weak references: the garbage collector
-        #: clears these before it has the generator of an iterator() close its cursor.
-        self.named_cursors = []
-        self.crowd = CROWD
-        #: Whether its unit of work made a cursor otherwise than by the ORM, and so may have put
-        #: something into the session that another one does not have.
+        self.cursors = Cursors()
+        #: Whether the unit of work made a cursor otherwise than by the ORM, and so may have put
+        #: something into the session that another session does not have.
         self.is_own = False
         #: Whether Django's registry has the wrapper; one made by hand is its maker's to close.
         self.is_registered = False
@@ -49,28 +48,14 @@ class Lease(object):
         for entry in self.entries:
             return entry
 
-    @property
-    def is_opening(self):
-        """Whether Django opens a connection for the wrapper now."""
-        entry = self.entry
-        return entry is not None and entry.raw is None
-
-    def put(self, entry):
-        self.entries[:] = (entry,)
-        self.is_own = False
-        if self.cursors or self.named_cursors:
-            self.take_cursors()  # of a unit of work whose end was interrupted
-
-    def take(self):
-        """Take the entry away, or None: of two threads that end a shared wrapper one gets it.
-
-        An exception that interrupts its end leaves the wrapper open without an entry; take_over()
-        finds the connection's slot again.
-        """
-        try:
-            return self.entries.pop()
-        except IndexError:
-            return None
+    def state(self, raw):
+        """CLOSED, OPENING, OPEN or FOREIGN, with the connection that the wrapper has, or None."""
+        for entry in self.entries:
+            if entry.raw is None:
+                return OPENING
+            if entry.raw is raw:
+                return OPEN
+        return CLOSED if raw is None else FOREIGN
 
     def database_now(self, wrapper):
         """Return the Database of the wrapper's settings as they are now."""
@@ -79,47 +64,38 @@ class Lease(object):
             self.database = database = databases.of(wrapper, database)
         return database
 
-    def track(self, cursor, is_named):
-        """Remember a cursor as long as somebody else does, or until it is closed if it has a name."""
-        # Django wraps the driver's cursor once or twice.
-        while cursor.__class__ not in _innermost:
-            inner = getattr(cursor, "cursor", None)
-            if inner is None:
-                if len(_innermost) < CROWD:
-                    _innermost.add(cursor.__class__)
-                break
-            cursor = inner
-        if is_named:
-            self._track_named(cursor)
-            return
-        cursors = self.cursors
+    def put(self, entry):
+        self.entries[:] = (entry,)
+        self.is_own = False
+        if self.cursors.known or self.cursors.named:
+            self.cursors.take()  # of a unit of work whose end was interrupted
+
+    def take(self):
+        """Take the entry away, or None: of two threads that end a shared wrapper one gets it.
+
+        If an exception interrupts its end, the wrapper stays open without an entry, FOREIGN, and
+        takeover finds the connection's slot again.
+        """
         try:
-            cursors.add(weakref.ref(cursor))
-        except TypeError:
-            return  # the driver's cursors cannot be referenced weakly
-        if len(cursors) > self.crowd:
-            cursors.difference_update([ref for ref in list(cursors) if ref() is None])
-            self.crowd = 2 * len(cursors) + CROWD
+            return self.entries.pop()
+        except IndexError:
+            return None
 
-    def _track_named(self, cursor):
-        self.named_cursors[:] = self._open_named() + [cursor]
+    def drop(self):
+        """Discard the entry of a closed wrapper: an exception has interrupted its opening or end."""
+        entry = self.take()
+        if entry is not None:
+            entry.pool.discard(entry, "error")
 
-    def take_cursors(self):
-        """Return the cursors that are still open, and forget all."""
-        found = []
-        for ref in list(self.cursors):
-            cursor = ref()
-            if cursor is not None and not getattr(cursor, "closed", False):
-                found.append(cursor)
-        if self.named_cursors:
-            found += self._open_named()
-            del self.named_cursors[:]
-        self.cursors.clear()
-        self.crowd = CROWD
-        return found
-
-    def _open_named(self):
-        return [one for one in self.named_cursors if not getattr(one, "closed", False)]
+    def leave_to_the_parent(self, wrapper):
+        """Close the wrapper, and leave its session to the process that this one was forked from."""
+        entry = self.entry
+        # The pool is the parent's too.
+        entry.pool = self.database_now(wrapper).pool or entry.pool
+        entry.doom = "fork"
+        dialect.leave_blocks(wrapper)
+        self.take()
+        give_back(wrapper, entry)
 
 
 def of(wrapper):
@@ -129,3 +105,20 @@ def of(wrapper):
     except AttributeError:
         # setdefault, as a wrapper may be shared between threads.
         return wrapper.__dict__.setdefault("_persistconn", Lease(wrapper))
+
+
+def give_back(wrapper, entry):
+    """Close a wrapper whose entry the caller has taken, and return the entry to its pool."""
+    try:
+        if dialect.has_own_close(wrapper):
+            wrapper.connection = StandIn(entry.raw)
+            wrapper.close()
+    finally:
+        wrapper.connection = None
+        if entry.doom == "busy":
+            # So that a thread that is inside it gets out, and closing does not wait for it.
+            entry.driver.shut_down(entry.raw)
+        if entry.doom == "busy" and entry.driver.is_held(entry.raw):
+            entry.pool.let_go(entry, "busy")
+        else:
+            entry.pool.release(entry)

@@ -13,20 +13,21 @@ always did: SQLite, Django's own pool, MAX_AGE 0.
 
 from __future__ import absolute_import
 
-import os
 import sys
 
-from persistconn import compat, conf, drivers, lease, liveness, transactions
+from persistconn import compat, conf, lease, liveness, takeover, transactions
 from persistconn.connecting.opening import Opening
 from persistconn.databases import pools
 from persistconn.django_versions import dialect
-from persistconn.pool.entry import StandIn
+from persistconn.lease import FOREIGN, OPEN, OPENING
 from persistconn.pool.waiter import Exhausted
-from persistconn.work import Work, Works, join
+from persistconn.takeover import has_the_entry
+from persistconn.work import Work, join, works
 
 # First use.
 
 
+@has_the_entry
 def checkout(wrapper):
     """Give a closed wrapper a kept connection, or nothing if Django is to open one.
 
@@ -44,8 +45,8 @@ def checkout(wrapper):
     if not database.is_kept:
         return
     if held.entries:
-        _drop(held)
-    home = join(_works, wrapper, held)
+        held.drop()
+    home = join(wrapper, held)
     try:
         entry = database.pool.acquire()
     except Exhausted as error:
@@ -59,22 +60,16 @@ def checkout(wrapper):
     home[id(wrapper)] = held.wrapper
 
 
-def _drop(held):
-    """Discard what a closed wrapper has: an exception has interrupted its opening, or its end."""
-    entry = held.take()
-    if entry is not None:
-        entry.pool.discard(entry, "error")
-
-
 def connect(wrapper, django_opens):
     """Connect a wrapper, by a kept connection or a new one."""
     held = lease.of(wrapper)
-    if not held.is_opening:
+    if held.state(wrapper.connection) != OPENING:
         checkout(wrapper)
-    if held.entry is None or held.is_opening:
+    if held.state(wrapper.connection) != OPEN:
         open_new(wrapper, django_opens)
 
 
+@has_the_entry
 def open_new(wrapper, django_opens):
     """Let Django open a connection for a closed wrapper. Return what ``django_opens()`` does.
 
@@ -87,12 +82,12 @@ def open_new(wrapper, django_opens):
             result = django_opens()
         else:
             result = slot.pool.gate.call(Opening(wrapper, held.database, django_opens))
-        entry = _fill(wrapper, held, slot)
+        entry = takeover.fill(wrapper, held, slot)
         if entry is not None:
             entry.carried = dialect.carried(wrapper, before, entry.pool.noted)
             dialect.settle(wrapper, entry)
     except BaseException:
-        entry = _fill(wrapper, held, slot)
+        entry = takeover.fill(wrapper, held, slot)
         if entry is not None:
             # It can be half set up: without its time zone, without its role.
             entry.doom = "error"
@@ -101,95 +96,28 @@ def open_new(wrapper, django_opens):
     return result
 
 
-def take_over(wrapper):
-    """Take an open connection into account, whoever opened it. Return its entry if it is ours."""
-    held, raw = lease.of(wrapper), getattr(wrapper, "connection", None)
-    entry = held.entry
-    if entry is not None and (entry.raw is raw or entry.raw is None):
-        return entry if entry.raw is not None else None
-    former = held.take()
-    # If its connection was replaced by hand, that is left to its last user.
-    if former is not None and former.driver.is_closed(former.raw):
-        former.pool.forget(former, "closed by caller")
-    return _fill(wrapper, held, None)
-
-
-def _fill(wrapper, held, slot):
-    """Account for the connection that the wrapper has now, in the slot that was kept for it."""
-    raw, entry = getattr(wrapper, "connection", None), None
-    if raw is not None:
-        join(_works, wrapper, held)
-        entry = _account_for(wrapper, held, raw, slot)
-    if entry is not None:
-        held.put(entry)
-        if wrapper.connection is not raw and held.take() is entry:
-            entry.pool.discard(entry, "closed by caller")  # by another thread, at this moment
-    elif slot is not None and slot.raw is None:
-        if held.entry is slot:
-            held.take()
-        slot.pool.forget(slot, "error")
-    return entry
-
-
-def _was_interrupted(wrapper, slot):
-    """Whether an exception has interrupted the checkout or the end of a wrapper, and its traceback
-    still has the entry. Then no thread is inside them any more.
-    """
-    if slot.is_idle():
-        return False
-    for frame in list(sys._current_frames().values()):
-        while frame is not None:
-            if frame.f_code in _ENDING and frame.f_locals.get("wrapper") is wrapper:
-                return False
-            frame = frame.f_back
-    return True
-
-
-def _account_for(wrapper, held, raw, slot):
-    driver, database = drivers.of(raw), held.database_now(wrapper)
-    if driver is None or driver.is_closed(raw) or not database.is_kept:
-        return None
-    if slot is not None and slot.raw is raw:
-        return slot  # interrupted, and called again
-    known = pools.find_slot(raw)
-    if known is not None and known.has_entry() and not _was_interrupted(wrapper, known):
-        return None  # another thread has given it back, or accounted for it, at this moment
-    if known is None and dialect.is_under_way(wrapper):
-        return None  # The session's defaults cannot be read during a transaction.
-    options = wrapper.settings_dict["OPTIONS"]
-    driver.keep_alive(raw, options)
-    entry = slot or database.pool.add(known)
-    entry.opened(raw, driver, driver.read_only_by(options), dialect.probe(wrapper))
-    entry.carried = dialect.carried(wrapper, wrapper.__dict__, entry.pool.noted)
-    if known is not None:
-        entry.doom = "error"  # an exception has interrupted its end
-    return entry
-
-
 # Later uses.
 
 
+@has_the_entry
 def before_use(wrapper):
     """Close an open wrapper whose connection cannot be used, if nothing is lost by that."""
     raw = wrapper.connection
     if raw is None:
         return
     held = lease.of(wrapper)
-    entry = held.entry
-    if entry is None or entry.raw is not raw:
+    state = held.state(raw)
+    if state == FOREIGN:
         _meet(wrapper, held)
-    elif entry.pid != os.getpid():
-        _leave_to_the_parent(wrapper, held)
-    else:
-        _end_if_faulty(wrapper, held, entry)
+    elif state == OPEN:
+        _end_if_faulty(wrapper, held, held.entry)
 
 
 def _meet(wrapper, held):
     """Take over a connection that was opened while we were not asked."""
-    # connect() sets autocommit while the entry is still empty.
-    if held.is_opening or not held.database_now(wrapper).is_kept:
+    if not held.database_now(wrapper).is_kept:
         return
-    entry = take_over(wrapper)
+    entry = takeover.take_over(wrapper)
     if entry is None:
         return
     held.is_own = entry.doom is None  # nobody saw what was done with it before
@@ -198,11 +126,14 @@ def _meet(wrapper, held):
 
 
 def _end_if_faulty(wrapper, held, entry):
+    if entry.is_inherited():
+        held.leave_to_the_parent(wrapper)
+        return
     fault = _fault_in_use(wrapper, held, entry)
     if fault is not None:
         entry.doom = fault
         if not dialect.is_in_a_block(wrapper) and held.take() is entry:
-            _give_back(wrapper, entry)
+            lease.give_back(wrapper, entry)
 
 
 def _fault_in_use(wrapper, held, entry):
@@ -224,9 +155,9 @@ def cursor_made(wrapper, cursor, is_named=False):
     """Note a cursor that the unit of work has made."""
     held = lease.of(wrapper)
     if held.entries:
-        if not held.is_own and (not _works.mine.in_orm or dialect.is_in_manual_mode(wrapper)):
+        if not held.is_own and (not works.mine.in_orm or dialect.is_in_manual_mode(wrapper)):
             held.is_own = True
-        held.track(cursor, is_named)
+        held.cursors.add(cursor, is_named)
     if wrapper.connection is None:
         cursor.close()  # another thread has just ended the wrapper's work
 
@@ -238,7 +169,7 @@ def raw_wanted(wrapper):
 
 def in_orm(function, *args, **kwargs):
     """Call a function of the ORM, whose cursors put nothing into the session."""
-    work = _works.mine
+    work = works.mine
     work.in_orm += 1
     try:
         return function(*args, **kwargs)
@@ -251,20 +182,20 @@ def in_orm(function, *args, **kwargs):
 
 def request_started():
     """End what a request before left open in this thread: its response may never have been closed."""
-    work = _works.mine
+    work = works.mine
     if work.wrappers:
         _end_all(work, None)
     work.outer = set(work.wrappers)
 
 
 def request_finished():
-    work = _works.mine
+    work = works.mine
     outer, work.outer = work.outer, None
     _end_all(work, outer)
 
 
 def end_of_work():
-    _end_all(_works.mine, None)
+    _end_all(works.mine, None)
 
 
 def _end_all(work, outer):
@@ -275,7 +206,7 @@ def _end_all(work, outer):
     others from ending; the first is raised when all have.
     """
     errors = []
-    for wrapper in work.find_open(take_over):
+    for wrapper in work.find_open(takeover.take_over):
         try:
             leaving = outer is not None and id(wrapper) not in outer
             if not checkin(wrapper, leaving):
@@ -296,15 +227,14 @@ def checkin(wrapper, leaving=False):
     A wrapper in an atomic block is left to it, unless it is ``leaving`` all.
     """
     held, raw = lease.of(wrapper), getattr(wrapper, "connection", None)
+    # If not OPEN, it was opened while we were not asked, or an exception has interrupted its opening
+    # or its end.
+    if raw is not None and held.state(raw) != OPEN and takeover.take_over(wrapper) is None:
+        slot = pools.find_slot(raw)
+        return slot is not None and slot.has_entry()  # another thread ends it at this moment
     entry = held.entry
-    if raw is not None and (entry is None or entry.raw is not raw):
-        # Opened while we were not asked, or an exception has interrupted its opening, or its end.
-        entry = _fill(wrapper, held, entry) if held.is_opening else take_over(wrapper)
-        if entry is None:
-            slot = pools.find_slot(raw)
-            return slot is not None and slot.has_entry()  # another thread ends it at this moment
-    if entry is not None and entry.pid != os.getpid():
-        _leave_to_the_parent(wrapper, held)
+    if entry is not None and entry.is_inherited():
+        held.leave_to_the_parent(wrapper)
         return True
     if dialect.is_in_a_block(wrapper):
         if not leaving:
@@ -313,13 +243,14 @@ def checkin(wrapper, leaving=False):
     if raw is None:
         if not held.database_now(wrapper).is_kept:
             return False
-        _drop(held)
+        held.drop()
         dialect.end_blocks(wrapper)
         return True
     _end(wrapper, held)
     return True
 
 
+@has_the_entry
 def _end(wrapper, held):
     entry = held.take()
     if entry is None:
@@ -332,7 +263,7 @@ def _end(wrapper, held):
             database = held.database_now(wrapper)
             if entry.pool is not database.pool:
                 reason = reason or "closed by caller"
-        reason = reason or transactions.finish(wrapper, entry, held.take_cursors())
+        reason = reason or transactions.finish(wrapper, entry, held.cursors.take())
         entry.used_at = compat.monotonic()
         if entry.is_blind or getattr(wrapper, "errors_occurred", False):
             entry.distrust()
@@ -340,31 +271,14 @@ def _end(wrapper, held):
             reason = reason or "age"
         entry.doom = reason
     finally:
-        _give_back(wrapper, entry)
-
-
-def _give_back(wrapper, entry):
-    """Close a wrapper whose entry the caller has taken, and return the entry to its pool."""
-    try:
-        if dialect.has_own_close(wrapper):
-            wrapper.connection = StandIn(entry.raw)
-            wrapper.close()
-    finally:
-        wrapper.connection = None
-        if entry.doom == "busy":
-            # So that a thread that is inside it gets out, and closing does not wait for it.
-            entry.driver.shut_down(entry.raw)
-        if entry.doom == "busy" and entry.driver.is_held(entry.raw):
-            entry.pool.let_go(entry, "busy")
-        else:
-            entry.pool.release(entry)
+        lease.give_back(wrapper, entry)
 
 
 def close(wrapper, django_closes):
     """Somebody closes a wrapper, and means it."""
-    held = lease.of(wrapper)
-    entry, raw = held.entry, wrapper.connection
-    if entry is None or entry.raw is None or entry.raw is not raw:
+    held, raw = lease.of(wrapper), wrapper.connection
+    entry = held.entry
+    if entry is None or held.state(raw) != OPEN:
         return django_closes(wrapper)
     if entry.is_inherited():
         entry.driver.abandon(entry.raw)
@@ -377,46 +291,6 @@ def close(wrapper, django_closes):
         # A slot is not free before its connection is closed, and Django may have refused to.
         if entry.driver.is_closed(raw) and held.take() is not None:
             entry.pool.forget(entry, reason)
-
-
-def _leave_to_the_parent(wrapper, held):
-    entry = held.entry
-    # The pool is the parent's too.
-    entry.pool = held.database_now(wrapper).pool or entry.pool
-    entry.doom = "fork"
-    dialect.leave_blocks(wrapper)
-    held.take()
-    _give_back(wrapper, entry)
-
-
-def _abandon(wrappers, ident):
-    """Close the connections that an ended thread has not given back, unless they are still used."""
-    for wrapper in wrappers:
-        if wrapper is None or not dialect.belongs_to(wrapper, ident):
-            continue
-        held = lease.of(wrapper)
-        entry = held.take()
-        if entry is None:
-            continue
-        wrapper.connection = None
-        cursors = held.take_cursors()
-        if _is_in_use(entry, cursors):
-            # Stock Django lets it live as long as whoever fetches from it.
-            entry.pool.let_go(entry, "lost")
-        else:
-            entry.pool.discard(entry, "lost")
-
-
-def _is_in_use(entry, cursors):
-    if entry.raw is None or entry.is_inherited():
-        return False
-    return bool(cursors) or entry.driver.status(entry.raw) == drivers.ACTIVE
-
-
-_ENDING = tuple(f.__code__ for f in (_end, _give_back, before_use, checkout, open_new))
-
-Work.abandon = staticmethod(_abandon)
-_works = Works()
 
 
 def keep(keeping):

@@ -10,7 +10,7 @@ from __future__ import absolute_import
 import threading
 import weakref
 
-from persistconn import compat, lease
+from persistconn import compat, drivers, lease
 from persistconn.django_versions import dialect
 
 
@@ -31,11 +31,10 @@ class Works(threading.local):
         return None if work is None else work.wrappers
 
 
-def join(works, wrapper, held):
+def join(wrapper, held):
     """Have a wrapper ended by its owner's unit of work, whichever thread uses it.
 
-    Return the wrappers of that unit of work. No method, as finding one in a threading.local costs
-    more than all the rest.
+    Return the wrappers of that unit of work.
     """
     if held.home is None or not held.is_registered:
         # Not only at the end: what a coroutine opens is in a registry of its own.
@@ -51,7 +50,6 @@ class Work(object):
     """The unit of work of one thread."""
 
     turns = 0  # shared by all threads: how often persistconn was switched on
-    abandon = None  # shared, too: what is called with wrappers whose thread ended without us
 
     def __init__(self):
         self.ident = compat.get_ident()
@@ -61,7 +59,7 @@ class Work(object):
         self.outer = None
         # Weak references, as a wrapper that is thrown away must take its connection along.
         self.wrappers = {}
-        self.witness = Witness(self.wrappers, self.abandon)
+        self.witness = Witness(self.wrappers)
 
     def add(self, wrapper):
         self.wrappers[id(wrapper)] = lease.of(wrapper).wrapper
@@ -94,10 +92,10 @@ class Witness(object):
     as whoever is interrupted by it may hold any lock; so it starts a thread that does the rest.
     """
 
-    def __init__(self, wrappers, abandon):
+    def __init__(self, wrappers):
         self._ident = compat.get_ident()
         self._wrappers = wrappers
-        self._abandon = abandon
+        self._abandon = _abandon
         self._start = compat.start_thread
 
     def __del__(self):
@@ -105,3 +103,30 @@ class Witness(object):
         if left:
             # At the exit none starts, and everything is closed by the exit itself.
             self._start(self._abandon, left, self._ident)
+
+
+def _abandon(wrappers, ident):
+    """Close the connections that an ended thread has not given back, unless they are still used."""
+    for wrapper in wrappers:
+        if wrapper is None or not dialect.belongs_to(wrapper, ident):
+            continue
+        held = lease.of(wrapper)
+        entry = held.take()
+        if entry is None:
+            continue
+        wrapper.connection = None
+        cursors = held.cursors.take()
+        if _is_in_use(entry, cursors):
+            # Stock Django lets it live as long as whoever fetches from it.
+            entry.pool.let_go(entry, "lost")
+        else:
+            entry.pool.discard(entry, "lost")
+
+
+def _is_in_use(entry, cursors):
+    if entry.raw is None or entry.is_inherited():
+        return False
+    return bool(cursors) or entry.driver.status(entry.raw) == drivers.ACTIVE
+
+
+works = Works()

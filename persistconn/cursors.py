@@ -1,0 +1,68 @@
+"""The cursors of one unit of work, to be closed at its end."""
+
+from __future__ import absolute_import
+
+import weakref
+
+#: Dead references are looked for when there are so many, and again when there are twice as many.
+CROWD = 50
+
+#: How many classes of cursors are remembered. There are few, unless somebody makes them at run time.
+CLASSES = 50
+
+# Classes of cursors that wrap no other one.
+_innermost = set()
+
+
+class Cursors(object):
+    """What a unit of work has made, as long as somebody else holds it.
+
+    A cursor in the server (one with a name) is held until it is closed: the garbage collector
+    clears weak references before it has the generator of an iterator() close its cursor.
+    """
+
+    __slots__ = "known named _crowd".split()
+
+    def __init__(self):
+        self.known = set()  # weak references, dead ones among them
+        self.named = []
+        self._crowd = CROWD
+
+    def add(self, cursor, is_named):
+        # Django wraps the driver's cursor once or twice.
+        while cursor.__class__ not in _innermost:
+            inner = getattr(cursor, "cursor", None)
+            if inner is None:
+                if len(_innermost) < CLASSES:
+                    _innermost.add(cursor.__class__)
+                break
+            cursor = inner
+        if is_named:
+            self.named[:] = _open(self.named) + [cursor]
+            return
+        known = self.known
+        try:
+            known.add(weakref.ref(cursor))
+        except TypeError:
+            return  # the driver's cursors cannot be referenced weakly
+        if len(known) > self._crowd:
+            known.difference_update([ref for ref in list(known) if ref() is None])
+            self._crowd = 2 * len(known) + CROWD
+
+    def take(self):
+        """Return the cursors that are still open, and forget all."""
+        found = []
+        for ref in list(self.known):
+            cursor = ref()
+            if cursor is not None and not getattr(cursor, "closed", False):
+                found.append(cursor)
+        if self.named:
+            found += _open(self.named)
+            del self.named[:]
+        self.known.clear()
+        self._crowd = CROWD
+        return found
+
+
+def _open(cursors):
+    return [cursor for cursor in cursors if not getattr(cursor, "closed", False)]
