@@ -232,3 +232,20 @@ class Patcher(object):
                     row.module,
                     row.attribute,
                 )
+
+
+# Methods that were looked at together, and are all Django's own or what we have put in their place.
+_djangos = set()
+
+
+def are_djangos(*methods):
+    if methods not in _djangos:
+        if not all(_module(method) in ("django", "persistconn") for method in methods):
+            return False
+        _djangos.add(methods)
+    return True
+
+
+def _module(method):
+    function = getattr(method, "__func__", method)  # Python 2 has unbound methods
+    return getattr(function, "__globals__", {}).get("__name__", "").partition(".")[0]

@@ -10,19 +10,6 @@ from persistconn.django_versions import dialect
 logger = logging.getLogger("persistconn")
 
 
-def has_something_to_end(wrapper):
-    """Whether the managed block a wrapper is in (1.2 to 1.5) must commit or roll back at its end.
-
-    Django asks itself whether something is "dirty", and knows of no reads, and on 1.2 of no raw
-    SQL. The driver knows better.
-    """
-    raw = wrapper.connection
-    driver = drivers.of(raw) if raw is not None else None
-    if driver is None or not dialect.is_in_a_managed_block(wrapper):
-        return False
-    return driver.status(raw) != drivers.IDLE
-
-
 def finish(wrapper, entry, cursors):
     """End what is still open on a connection. Return why it cannot be kept, or None.
 

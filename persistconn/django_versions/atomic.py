@@ -7,23 +7,7 @@ from importlib import import_module
 
 from persistconn import compat, drivers
 from persistconn.django_versions import hooks
-
-# Methods that were looked at together, and are all Django's own or what we have put in their place.
-_djangos = set()
-
-
-def are_djangos(*methods):
-    if methods not in _djangos:
-        if not all(_module(method) in ("django", "persistconn") for method in methods):
-            return False
-        _djangos.add(methods)
-    return True
-
-
-def _module(method):
-    function = getattr(method, "__func__", method)  # Python 2 has unbound methods
-    return getattr(function, "__globals__", {}).get("__name__", "").partition(".")[0]
-
+from persistconn.patching import are_djangos
 
 #: connect() sets them anew at each opening, often to what they were: Django's own age, too.
 CARRIED = ("close_at", "health_check_enabled", "isolation_level", "autocommit")
@@ -44,7 +28,6 @@ class Django18(object):
     backends = "django.db.backends.base.base"
     creation = "django.db.backends.base.creation"
     end_of_work = "close_old_connections"
-    end_of_work_signals = ("request_started", "request_finished")
     #: The alias of connections that make and drop databases, of which Django closes not every one.
     maintenance = "__no_db__"
     carried_always = CARRIED

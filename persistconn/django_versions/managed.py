@@ -6,7 +6,8 @@ import sys
 
 from persistconn import compat, drivers
 from persistconn.django_versions import hooks
-from persistconn.django_versions.atomic import NOT_CARRIED, Django18, are_djangos
+from persistconn.django_versions.atomic import NOT_CARRIED, Django18
+from persistconn.patching import are_djangos
 
 
 class Django16(Django18):
@@ -60,7 +61,6 @@ class Django14(Django16):
     """1.4 and 1.5: the first statement opens a transaction, and cursor() connects."""
 
     end_of_work = "close_connection"
-    end_of_work_signals = ("request_finished",)
     connecting = staticmethod(hooks.by_module)
 
     def has_own_close(self, wrapper):
@@ -114,6 +114,18 @@ class Django14(Django16):
     def is_in_a_managed_block(self, wrapper):
         """Whether somebody will have to commit or roll back. TRANSACTIONS_MANAGED is no block."""
         return bool(wrapper.transaction_state) and wrapper.is_managed()
+
+    def has_something_to_end(self, wrapper):
+        """Whether the managed block that the wrapper is in must commit or roll back at its end.
+
+        Django asks itself whether something is "dirty", and knows of no reads, and on 1.2 of no
+        raw SQL. The driver knows better.
+        """
+        raw = wrapper.connection
+        driver = drivers.of(raw) if raw is not None else None
+        if driver is None or not self.is_in_a_managed_block(wrapper):
+            return False
+        return driver.status(raw) != drivers.IDLE
 
     def leave_blocks(self, wrapper):
         self.forget_transactions(wrapper)

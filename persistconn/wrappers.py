@@ -1,0 +1,146 @@
+"""What takes the place of Django's functions. Each asks lifecycle, and returns."""
+
+from __future__ import absolute_import
+
+from functools import partial
+from sys import _getframe
+
+from django.core.signals import request_finished, request_started
+
+from persistconn import lifecycle
+from persistconn.compat import running_loop
+from persistconn.django_versions import dialect
+from persistconn.patching import are_djangos
+
+
+def ensuring_connection(original, switch):
+    # With a connection, Django's own only looks for an event loop, by an exception if there is none.
+    is_djangos = are_djangos(original)
+    callers = dialect.callers_of_ensure_connection()
+
+    def ensure_connection(wrapper):
+        if not switch.is_on:
+            return original(wrapper)
+        by_django = id(_getframe(1).f_code) in callers
+        if wrapper.connection is None and not wrapper.in_atomic_block:
+            lifecycle.checkout(wrapper)
+        elif not by_django:
+            lifecycle.before_use(wrapper)
+        if not is_djangos or wrapper.connection is None or running_loop() is not None:
+            original(wrapper)
+        if not by_django:
+            lifecycle.raw_wanted(wrapper)
+
+    return ensure_connection
+
+
+def on_connect(wrapped, wrapper, args, kwargs):
+    lifecycle.connect(wrapper, wrapped)
+
+
+def using(original, switch):
+    def use(wrapper, *args, **kwargs):
+        if switch.is_on:
+            lifecycle.before_use(wrapper)
+        return original(wrapper, *args, **kwargs)
+
+    return use
+
+
+def making_cursor(original, switch):
+    def _cursor(wrapper, *args, **kwargs):
+        if not switch.is_on:
+            return original(wrapper, *args, **kwargs)
+        if wrapper.connection is not None:
+            lifecycle.before_use(wrapper)
+        # Unpacking nothing costs as much as a call.
+        if args or kwargs:
+            cursor = original(wrapper, *args, **kwargs)
+            lifecycle.cursor_made(wrapper, cursor, is_named=True)
+        else:
+            cursor = original(wrapper)
+            lifecycle.cursor_made(wrapper, cursor)
+        return cursor
+
+    return _cursor
+
+
+def making_cursor_and_connecting(original, switch):
+    def cursor(wrapper):
+        if not switch.is_on:
+            return original(wrapper)
+        if wrapper.connection is not None:
+            lifecycle.before_use(wrapper)
+        if wrapper.connection is None:
+            lifecycle.checkout(wrapper)
+        if wrapper.connection is not None:
+            made = original(wrapper)
+        else:
+            made = lifecycle.open_new(wrapper, partial(original, wrapper))
+        lifecycle.cursor_made(wrapper, made)
+        return made
+
+    return cursor
+
+
+def executing(original, switch):
+    def execute(owner, *args, **kwargs):
+        if not switch.is_on:
+            return original(owner, *args, **kwargs)
+        return lifecycle.in_orm(original, owner, *args, **kwargs)
+
+    return execute
+
+
+def on_close_if_unusable_or_obsolete(wrapped, wrapper, args, kwargs):
+    # With a CONN_MAX_AGE of its own, a wrapper keeps its connection when this is called directly.
+    if wrapper.settings_dict.get("CONN_MAX_AGE", 0) != 0 or not lifecycle.checkin(wrapper):
+        wrapped(*args, **kwargs)
+
+
+def closing(original, switch):
+    def close(wrapper):
+        return lifecycle.close(wrapper, original) if switch.is_on else original(wrapper)
+
+    return close
+
+
+def ending_work(original, switch):
+    def end_of_work(signal=None, **kwargs):
+        if not switch.is_on:
+            original(signal=signal, **kwargs)
+        elif signal is request_finished:
+            lifecycle.request_finished()
+        elif signal is request_started:
+            lifecycle.request_started()
+        else:
+            # Called by name it has no signal, and ends a unit of work that is no request.
+            lifecycle.end_of_work()
+
+    return end_of_work
+
+
+def on_request_started(sender=None, **kwargs):
+    if dialect.begins_a_unit_of_work(sender):
+        lifecycle.request_started()
+
+
+def on_response_of_asgi(wrapped, handler, args, kwargs):
+    try:
+        return wrapped(*args, **kwargs)
+    finally:
+        lifecycle.request_finished()
+
+
+def on_is_dirty(wrapped, wrapper, args, kwargs):
+    return wrapped(*args, **kwargs) or dialect.has_something_to_end(wrapper)
+
+
+def on_is_dirty_by_alias(wrapped, instance, args, kwargs):
+    alias = kwargs.get("using", args[0] if args else None)
+    return wrapped(*args, **kwargs) or dialect.has_something_to_end(dialect.wrapper(alias))
+
+
+def on_dropping_a_database(wrapped, creation, args, kwargs):
+    lifecycle.pools.drain()
+    return wrapped(*args, **kwargs)
