@@ -10,7 +10,7 @@ from __future__ import absolute_import
 import threading
 import weakref
 
-from persistconn import compat, drivers, lease
+from persistconn import compat, drivers, lease, threads
 from persistconn.django_versions import dialect
 
 
@@ -96,7 +96,7 @@ class Witness(object):
         self._ident = compat.get_ident()
         self._wrappers = wrappers
         self._abandon = _abandon
-        self._start = compat.start_thread
+        self._start = threads.start_thread
 
     def __del__(self):
         left = [ref() for ref in list(self._wrappers.values())]

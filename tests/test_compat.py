@@ -12,7 +12,7 @@ import weakref
 import pytest
 from support import wait_until
 
-from persistconn import compat
+from persistconn import compat, threads
 
 # The wall clock is set back by 20 seconds while a process waits for at most half a second. A
 # stand-in: the machine's cannot be set back here.
@@ -111,7 +111,7 @@ def test_a_lock_that_is_not_released_in_time_is_not_acquired(lock, seconds):
     assert compat.acquire(lock, seconds) is False
 
 
-STARTS = [compat.start_thread, compat.start_native_thread]
+STARTS = [threads.start_thread, threads.start_native_thread]
 
 
 @pytest.mark.parametrize("start", STARTS)
@@ -166,12 +166,12 @@ def test_an_error_that_is_raised_again_is_in_no_cycle_with_its_frames():
 LIBRARIES = """
 import sys, time
 sys.path.insert(0, %(root)r)
-from persistconn import compat
+from persistconn import threads
 def libraries():
     with open("/proc/self/maps") as maps:
         return set(line.split()[-1] for line in maps if ".so" in line)
 before, ended = libraries(), []
-compat.start_thread(ended.append, True)
+threads.start_thread(ended.append, True)
 time.sleep(0.5)
 print(ended == [True] and libraries() == before)
 """

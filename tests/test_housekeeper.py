@@ -20,7 +20,7 @@ from support import (
 )
 
 import persistconn
-from persistconn import compat
+from persistconn import threads
 
 
 def discarded(reason, alias="default"):
@@ -170,14 +170,14 @@ def test_its_thread_ends_when_all_idle_sessions_are_closed(stop):
 def test_its_thread_starts_although_an_exception_has_interrupted_that_before(monkeypatch):
     persistconn.drain()
     assert nothing_is_watched()
-    start, interrupts = compat.start_named_thread, [KeyboardInterrupt()]
+    start, interrupts = threads.start_named_thread, [KeyboardInterrupt()]
 
     def interrupted(name, function):
         if interrupts:
             raise interrupts.pop()
         return start(name, function)
 
-    monkeypatch.setattr(compat, "start_named_thread", interrupted)
+    monkeypatch.setattr(threads, "start_named_thread", interrupted)
     with pytest.raises(KeyboardInterrupt):
         unit_of_work()
     assert wait_until(lambda: unit_of_work() and housekeepers(), seconds=1 + 2)

@@ -19,7 +19,7 @@ from proxy import Proxy, error_response
 from support import end_of_work, pid, settings_as, wait_until
 
 import persistconn
-from persistconn import compat, conf
+from persistconn import compat, conf, threads
 
 
 @pytest.fixture
@@ -561,7 +561,7 @@ def test_a_logging_handler_that_queries_the_database_costs_no_request(proxy, han
     assert persistconn.stats()["default"]["in_use"] == 0
 
 
-@pytest.mark.skipif(compat.FORKS_IN_C_KEEP_LOCKS, reason="no watchdog runs while connecting")
+@pytest.mark.skipif(threads.FORKS_IN_C_KEEP_LOCKS, reason="no watchdog runs while connecting")
 def test_a_server_that_hangs_while_a_connection_is_set_up_ends_with_the_deadline():
     hanging = []
 

@@ -14,7 +14,7 @@ import pytest
 import support
 from support import wait_until
 
-from persistconn import compat, drivers
+from persistconn import compat, drivers, threads
 from persistconn.connecting import watchdog
 from persistconn.drivers.mysql import PyMySQL
 from persistconn.fork import PerProcess
@@ -195,7 +195,7 @@ def test_an_error_while_asking_for_the_socket_leaves_other_limits_as_they_are(li
 
 # What a signal handler, or an exception that is raised in another thread, may interrupt.
 
-INTERRUPTED = ("watchdog.py", "compat.py", "fork.py", "threading.py")
+INTERRUPTED = ("watchdog.py", "compat.py", "threads.py", "fork.py", "threading.py")
 
 
 class Shot(BaseException):
@@ -317,7 +317,7 @@ def test_one_thread_stays_of_those_that_several_first_limits_started(line, fresh
     mine = watchdog._watchdogs.get()
     with any_driver.limit(line, 10):
         for _ in range(5):
-            compat.start_native_thread(mine._run)
+            threads.start_native_thread(mine._run)
         assert wait_until(lambda: watchdogs() == 1)
         assert not wait_until(lambda: watchdogs() != 1, seconds=0.2)
 

@@ -4,7 +4,7 @@ from __future__ import absolute_import
 
 import copy
 
-from persistconn import compat, drivers
+from persistconn import compat, drivers, threads
 from persistconn.connecting.watchdog import Limit
 from persistconn.django_versions import dialect
 
@@ -53,7 +53,7 @@ class Opening(object):
     def _limit(self, seconds):
         # For the statements by which Django and receivers set a connection up. Not where forks in C
         # keep locks: applications connect while they are imported, and the watchdog is a thread.
-        if self.seconds == 0 or compat.FORKS_IN_C_KEEP_LOCKS:
+        if self.seconds == 0 or threads.FORKS_IN_C_KEEP_LOCKS:
             seconds = None
         return Limit(self.fileno, seconds)
 

@@ -14,7 +14,7 @@ import socket
 import time
 import weakref
 
-from persistconn import compat
+from persistconn import compat, threads
 from persistconn.fork import PerProcess
 
 #: Seconds between two looks at the limits: a block may last that much longer.
@@ -93,7 +93,7 @@ class Watchdog(object):
         self._limits.add(ref)
         if not self._runner:
             # If no thread can start, the work goes on without a limit.
-            compat.start_native_thread(self._run)
+            threads.start_native_thread(self._run)
 
     def forget(self, ref):
         """Return whether it was still watched. Of two threads that ask, one gets True."""
@@ -106,7 +106,7 @@ class Watchdog(object):
     def _run(self):
         me = object()
         # One of all that were started goes on. It looks again, as a limit may come while it ends.
-        while compat.alive and self._limits and self._runner.setdefault("me", me) is me:
+        while threads.alive and self._limits and self._runner.setdefault("me", me) is me:
             try:
                 self._watch_limits()
             finally:
@@ -114,7 +114,7 @@ class Watchdog(object):
 
     def _watch_limits(self):
         now = ends_at = compat.monotonic()
-        while now <= ends_at and compat.alive:
+        while now <= ends_at and threads.alive:
             compat.native_sleep(TICK)
             now = compat.monotonic()
             if self._limits:

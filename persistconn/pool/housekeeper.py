@@ -5,7 +5,7 @@ from __future__ import absolute_import
 import os
 import time
 
-from persistconn import compat
+from persistconn import compat, threads
 
 #: Seconds between two looks of the housekeeper: an idle connection outlives its time by so much.
 INTERVAL = 1
@@ -29,11 +29,11 @@ class Housekeeper(object):
         # and one whose start an exception has interrupted never will.
         if now >= self._next_start:
             self._next_start = now + INTERVAL
-            compat.start_named_thread("persistconn housekeeper", self._run)
+            threads.start_named_thread("persistconn housekeeper", self._run)
 
     def _run(self):
         pid = os.getpid()
-        while compat.alive and self._take_role():
+        while threads.alive and self._take_role():
             try:
                 self._watch(pid)
             finally:
@@ -45,7 +45,7 @@ class Housekeeper(object):
 
     def _watch(self, pid):
         is_needed = True
-        while compat.alive and is_needed:
+        while threads.alive and is_needed:
             time.sleep(INTERVAL)
             # A greenlet can live on in a process that was forked from this one.
             is_needed = os.getpid() == pid and self._pools.expire()
