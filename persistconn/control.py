@@ -9,6 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from persistconn import conf, lifecycle, patches
 from persistconn.patching import Patcher
+from persistconn.pool.pools import no_counts
 
 _lock = threading.RLock()
 _patcher = Patcher(patches.rows())
@@ -30,7 +31,11 @@ def install():
 
 
 def uninstall():
-    """Switch persistconn off and put back all that it replaced in Django, identical."""
+    """Switch persistconn off and put back what it replaced in Django, identical.
+
+    Where somebody else has patched over a replacement since, that replacement stays in its place,
+    and passes every call through.
+    """
     with _lock:
         disable()
         _patcher.undo()
@@ -70,12 +75,20 @@ def drain():
 
 
 def stats():
-    """Return a dict by alias: connections opened, reused, in_use, idle, and discarded by reason;
-    units of work that are waiting for one now, and wait_seconds, how long all of them have waited.
+    """Return the counts of this process by alias, for every alias in DATABASES.
 
-    Two aliases of one database share connections, and show the same numbers.
+    ``opened``, ``reused``: connections opened, and checkouts that got a kept one, since the start.
+    ``in_use``, ``idle``: connections that are open now. ``discarded``: a dict of connections that
+    were closed, by reason. ``waiting``: units of work that wait for a connection now.
+    ``wait_seconds``: how long all units of work together have waited.
+
+    An alias that has had no connection, or whose connections are not kept, has zeros.
     """
-    return lifecycle.pools.stats()
+    from django.db import connections
+
+    by_alias = dict((alias, no_counts()) for alias in connections)
+    by_alias.update(lifecycle.pools.stats())
+    return by_alias
 
 
 atexit.register(drain)

@@ -119,6 +119,19 @@ def test_an_sqlite_database_in_memory_is_not_lost():
     assert "lite" not in persistconn.stats()
 
 
+def test_stats_has_every_alias_of_databases_with_all_counts():
+    stats = persistconn.stats()
+    assert set(stats) >= set(connections)
+    assert all(set(counts) == set(stats["default"]) for counts in stats.values())
+
+
+def test_stats_has_zeros_for_an_alias_that_has_had_no_connection(monkeypatch):
+    monkeypatch.setitem(connections.databases, "lite", {"ENGINE": "django.db.backends.sqlite3"})
+    counts = persistconn.stats()["lite"]
+    assert counts.pop("discarded") == {}
+    assert set(counts.values()) == set([0])
+
+
 def test_no_connection_of_sqlite_takes_part_in_a_pool():
     wrapper = sqlite(":memory:")
     wrapper.cursor().close()

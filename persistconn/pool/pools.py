@@ -98,11 +98,11 @@ class Pools(object):
         """Return the counts by alias, as plain data, of those that ever had a connection."""
         mine, by_alias = self._process.get(), {}
         for alias, numbers in list(mine.past.items()):
-            _add_up(by_alias.setdefault(alias, {"discarded": {}}), numbers)
+            _add_up(by_alias.setdefault(alias, no_counts()), numbers)
         for pool in self.all():
             numbers = pool.stats()
             if numbers["opened"] or numbers["discarded"]:
-                _add_up(by_alias.setdefault(pool.alias, {"discarded": {}}), numbers)
+                _add_up(by_alias.setdefault(pool.alias, no_counts()), numbers)
         return by_alias
 
     def expire(self):
@@ -125,7 +125,7 @@ class Pools(object):
             return
         numbers = pool.stats()
         if numbers["opened"] or numbers["discarded"]:
-            _add_up(mine.past.setdefault(pool.alias, {"discarded": {}}), numbers)
+            _add_up(mine.past.setdefault(pool.alias, no_counts()), numbers)
 
     def _leave_the_parent_its_own(self, mine, parents):
         for key, pool in list(parents.by_key.items()):
@@ -156,6 +156,12 @@ class _OfProcess(object):
 
     def add(self, key, alias, values, keeping):
         return self.by_key.setdefault(key, self.new(key, alias, values, keeping))
+
+
+def no_counts():
+    """Return what Pool.stats() does for a pool that has never had a connection."""
+    counts = dict.fromkeys(("opened", "reused", "idle", "in_use", "waiting"), 0)
+    return dict(counts, wait_seconds=0.0, discarded={})
 
 
 def _add_up(total, numbers):
