@@ -74,7 +74,7 @@ class Lease(object):
         """Take the entry away, or None: of two threads that end a shared wrapper one gets it.
 
         If an exception interrupts its end, the wrapper stays open without an entry, FOREIGN, and
-        takeover finds the connection's slot again.
+        accounting finds the connection's slot again.
         """
         try:
             return self.entries.pop()

@@ -15,13 +15,13 @@ from __future__ import absolute_import
 
 import sys
 
-from persistconn import compat, conf, lease, liveness, takeover, transactions
+from persistconn import accounting, compat, conf, lease, liveness, transactions
+from persistconn.accounting import has_the_entry
 from persistconn.connecting.opening import Opening
 from persistconn.databases import pools
 from persistconn.django_versions import dialect
 from persistconn.lease import FOREIGN, OPEN, OPENING
 from persistconn.pool.waiter import Exhausted
-from persistconn.takeover import has_the_entry
 from persistconn.work import Work, join, works
 
 # First use.
@@ -82,12 +82,12 @@ def open_new(wrapper, django_opens):
             result = django_opens()
         else:
             result = slot.pool.gate.call(Opening(wrapper, held.database, django_opens))
-        entry = takeover.fill(wrapper, held, slot)
+        entry = accounting.account_opened(wrapper, held, slot)
         if entry is not None:
             entry.carried = dialect.carried(wrapper, before, entry.pool.noted)
-            dialect.settle(wrapper, entry)
+            dialect.commit_setup(wrapper, entry)
     except BaseException:
-        entry = takeover.fill(wrapper, held, slot)
+        entry = accounting.account_opened(wrapper, held, slot)
         if entry is not None:
             # It can be half set up: without its time zone, without its role.
             entry.doom = "error"
@@ -117,7 +117,7 @@ def _meet(wrapper, held):
     """Take over a connection that was opened while we were not asked."""
     if not held.database_now(wrapper).is_kept:
         return
-    entry = takeover.take_over(wrapper)
+    entry = accounting.account_for(wrapper)
     if entry is None:
         return
     held.is_own = entry.doom is None  # nobody saw what was done with it before
@@ -129,14 +129,14 @@ def _end_if_faulty(wrapper, held, entry):
     if entry.is_inherited():
         held.leave_to_the_parent(wrapper)
         return
-    fault = _fault_in_use(wrapper, held, entry)
+    fault = _check_in_use(wrapper, held, entry)
     if fault is not None:
         entry.doom = fault
         if not dialect.is_in_a_block(wrapper) and held.take() is entry:
             lease.give_back(wrapper, entry)
 
 
-def _fault_in_use(wrapper, held, entry):
+def _check_in_use(wrapper, held, entry):
     reconnect = entry.pool.values.reconnect
     # A session that its user has put something into is not taken from him between two statements.
     may_end = reconnect == "always" or not held.is_own
@@ -146,7 +146,7 @@ def _fault_in_use(wrapper, held, entry):
     if reconnect == "never" or not dialect.may_reconnect(wrapper, status):
         return None
     if may_end:
-        return liveness.find_fault(entry, compat.monotonic(), status)
+        return liveness.check(entry, compat.monotonic(), status)
     # Its user has learnt of the loss by the error of a statement.
     return "dead" if entry.driver.is_closed(entry.raw) else None
 
@@ -206,7 +206,7 @@ def _end_all(work, outer):
     others from ending; the first is raised when all have.
     """
     errors = []
-    for wrapper in work.find_open(takeover.take_over):
+    for wrapper in work.find_open(accounting.account_for):
         try:
             leaving = outer is not None and id(wrapper) not in outer
             if not checkin(wrapper, leaving):
@@ -229,7 +229,7 @@ def checkin(wrapper, leaving=False):
     held, raw = lease.of(wrapper), getattr(wrapper, "connection", None)
     # If not OPEN, it was opened while we were not asked, or an exception has interrupted its opening
     # or its end.
-    if raw is not None and held.state(raw) != OPEN and takeover.take_over(wrapper) is None:
+    if raw is not None and held.state(raw) != OPEN and accounting.account_for(wrapper) is None:
         slot = pools.find_slot(raw)
         return slot is not None and slot.has_entry()  # another thread ends it at this moment
     entry = held.entry
@@ -290,7 +290,7 @@ def close(wrapper, django_closes):
     finally:
         # A slot is not free before its connection is closed, and Django may have refused to.
         if entry.driver.is_closed(raw) and held.take() is not None:
-            entry.pool.forget(entry, reason)
+            entry.pool.remove(entry, reason)
 
 
 def keep(keeping):

@@ -24,16 +24,16 @@ def expired(entry, now):
     return None
 
 
-def fault_of_idle(entry):
+def check_idle(entry):
     """Return why an idle connection cannot be handed out, or None if it can."""
     now = compat.monotonic()
     fault = expired(entry, now)
     if fault is None:
-        fault = find_fault(entry, now, entry.driver.status(entry.raw), is_idle=True)
+        fault = check(entry, now, entry.driver.status(entry.raw), is_idle=True)
     return fault
 
 
-def find_fault(entry, now, status, is_idle=False):
+def check(entry, now, status, is_idle=False):
     """Return why a connection outside a transaction cannot be used, or None if it can.
 
     ``status``: the transaction's status, as its driver has just given it. A poll of the socket

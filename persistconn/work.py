@@ -64,13 +64,13 @@ class Work(object):
     def add(self, wrapper):
         self.wrappers[id(wrapper)] = lease.of(wrapper).wrapper
 
-    def find_open(self, take_over):
+    def find_open(self, account_for):
         """Return the wrappers to end. One made by hand stays its maker's."""
         if self.turn != self.turns or dialect.has_managed_blocks:
             for wrapper in dialect.initialised():
                 known = self.wrappers.get(id(wrapper))
                 if known is None or known() is not wrapper:
-                    take_over(wrapper)
+                    account_for(wrapper)
                     self.add(wrapper)
             self.turn = self.turns
         found = []

@@ -61,7 +61,7 @@ def pool():
 
 def without_checks(pool):
     """The pool finds no fault in an idle connection: a stand-in for asking its driver."""
-    pool.find_fault = lambda entry: None
+    pool.check_idle = lambda entry: None
     return pool
 
 
@@ -101,7 +101,7 @@ def test_those_with_a_fault_are_discarded_under_it(pool, driver):
     entries = [opened(pool, driver) for number in range(3)]
     for entry in entries:
         pool.release(entry)
-    pool.find_fault = lambda entry: None if entry is entries[0] else "dead"
+    pool.check_idle = lambda entry: None if entry is entries[0] else "dead"
     assert pool.acquire() is entries[0]
     assert driver.closed == [entries[2].raw, entries[1].raw]
     assert pool.stats()["discarded"] == {"dead": 2}
@@ -158,7 +158,7 @@ def test_the_counts(pool, driver):
 
 def test_one_found_dead_is_not_counted_as_reused(pool, driver):
     pool.release(opened(pool, driver))
-    pool.find_fault = lambda entry: "dead"
+    pool.check_idle = lambda entry: "dead"
     pool.acquire()
     assert pool.stats()["reused"] == 0
 
@@ -278,7 +278,7 @@ def test_no_more_than_max_conns_are_given_out(pool):
 
 
 def test_one_that_was_never_opened_frees_its_slot_when_forgotten(pool):
-    pool.forget(acquire_one(pool), "error")
+    pool.remove(acquire_one(pool), "error")
     assert is_new(acquire_one(pool))
 
 
@@ -298,7 +298,7 @@ def test_a_discarded_entry_frees_its_slot(pool, driver):
 def test_one_with_a_fault_leaves_its_slot_to_who_found_it(pool, driver):
     pool.release(opened(pool, driver))
     bound(pool, max_conns=1)
-    pool.find_fault = lambda entry: "dead"
+    pool.check_idle = lambda entry: "dead"
     held = pool.acquire()
     assert is_new(held)
     exhausted(pool)
@@ -467,7 +467,7 @@ def test_the_invariants_hold_at_every_step_of_a_random_life(pool, driver):
     """Workers acquire, give back, fail to connect, time out, drop and discard, as chance has it."""
     seed = random.randrange(10**6)
     faults = random.Random(seed)
-    pool.find_fault = lambda entry: "dead" if faults.random() < 0.1 else None
+    pool.check_idle = lambda entry: "dead" if faults.random() < 0.1 else None
     steps, broken, held, lock = iter(range(STEPS)), [], set(), threading.Lock()
 
     def check(entry, chance):
@@ -496,7 +496,7 @@ def test_the_invariants_hold_at_every_step_of_a_random_life(pool, driver):
                 entry.opened(Raw(), driver)
             what = chance.random()
             if is_new(entry) or what < 0.05:
-                pool.forget(entry, "error")
+                pool.remove(entry, "error")
             elif what < 0.1:
                 pool.discard(entry, "busy")
             elif what > 0.95:

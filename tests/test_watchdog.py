@@ -14,7 +14,7 @@ import pytest
 import support
 from support import wait_until
 
-from persistconn import compat, drivers, threads
+from persistconn import drivers, threads
 from persistconn.connecting import watchdog
 from persistconn.drivers.mysql import PyMySQL
 from persistconn.fork import PerProcess

@@ -85,7 +85,7 @@ class Django18(object):
         """Whether the wrapper's connection is not as connect() leaves one, and is again later."""
         return wrapper.in_atomic_block or wrapper.autocommit != wrapper.settings_dict["AUTOCOMMIT"]
 
-    def settle(self, wrapper, entry):
+    def commit_setup(self, wrapper, entry):
         """Finish what Django did to open a connection, before it is first used."""
 
     def may_reconnect(self, wrapper, status):

@@ -95,7 +95,7 @@ class Django14(Django16):
             with entry.driver.limit(entry.raw, entry.pool.values.check_timeout):
                 entry.raw.set_isolation_level(wanted)
 
-    def settle(self, wrapper, entry):
+    def commit_setup(self, wrapper, entry):
         # 1.2 and 1.3 set the time zone in the first transaction, and a rollback would lose it for
         # as long as the connection lives (Django #17062); so it is for a connection_created
         # receiver's SET on all of them.
@@ -151,9 +151,9 @@ class Django14(Django16):
         if entry.driver.has_changed(entry.raw, entry.flags):
             self._set_isolation_level(wrapper, entry)
             # What the wrapper's isolation level has settled already.
-            settled = ("autocommit", "isolation_level")
+            skip = ("autocommit", "isolation_level")
             timeout = entry.pool.values.check_timeout
-            return entry.driver.restore(entry.raw, entry.flags, timeout, settled)
+            return entry.driver.restore(entry.raw, entry.flags, timeout, skip)
 
     def is_clean(self, wrapper):
         if wrapper.features.uses_autocommit and wrapper.isolation_level:

@@ -187,15 +187,15 @@ class Driver(object):
         """Whether something is not as flags() said earlier. Asked at every checkin."""
         return self.flags(raw) != flags
 
-    def restore(self, raw, flags, timeout, settled=()):
+    def restore(self, raw, flags, timeout, skip=()):
         """Set an idle connection to what flags() said earlier, and forget its messages.
 
-        Return why the connection cannot be kept, or None. ``settled``: names to leave as they are.
+        Return why the connection cannot be kept, or None. ``skip``: names to leave as they are.
         """
         if self.is_held(raw):
             return "busy"
         for name, value in zip(self.flag_names, flags):
-            if name not in settled and getattr(raw, name, None) != value:
+            if name not in skip and getattr(raw, name, None) != value:
                 # Some of these ask the server.
                 with self.limit(raw, timeout):
                     setattr(raw, name, value)
@@ -283,7 +283,7 @@ def seconds_of(theirs):
         return None
 
 
-def shorter(theirs, seconds):
+def capped_timeout(theirs, seconds):
     """A user's time-out or ours, in whole seconds. One that the driver will refuse stays."""
     # What is left of a whole second has begun to run out already.
     ours = max(1, int(seconds + 0.05))

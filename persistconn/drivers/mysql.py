@@ -2,7 +2,7 @@
 
 from __future__ import absolute_import
 
-from persistconn.drivers.base import IDLE, INTRANS, UNKNOWN, Driver, shorter
+from persistconn.drivers.base import IDLE, INTRANS, UNKNOWN, Driver, capped_timeout
 
 # A flag that comes with every answer of a MySQL server.
 SERVER_STATUS_IN_TRANS = 1
@@ -18,7 +18,7 @@ class MySQL(Driver):
         return params.get("connect_timeout")
 
     def connect_options(self, params, seconds):
-        return {"connect_timeout": shorter(self.connect_timeout(params), seconds)}
+        return {"connect_timeout": capped_timeout(self.connect_timeout(params), seconds)}
 
     def is_transient(self, error):
         return error.args[:1] and error.args[0] in NO_ENTRY

@@ -5,7 +5,7 @@ from __future__ import absolute_import
 import os
 import re
 
-from persistconn.drivers.base import IDLE, Driver, shorter
+from persistconn.drivers.base import IDLE, Driver, capped_timeout
 
 # What a server answers (SQLSTATE) while it stops, has crashed, starts, or has no slot.
 NO_ENTRY = frozenset(["57P01", "57P02", "57P03", "53300"])
@@ -98,13 +98,13 @@ class Psycopg2(Driver):
         except (AttributeError, KeyError):  # before psycopg2 2.7 there are not all of these
             return True
 
-    def restore(self, raw, flags, timeout, settled=()):
+    def restore(self, raw, flags, timeout, skip=()):
         values, notices, notifies, types, before = flags
         if raw.notices is not notices or raw.notifies is not notifies:
             raw.notices, raw.notifies = notices, notifies
         types.clear()
         types.update(before)
-        return Driver.restore(self, raw, values, timeout, settled)
+        return Driver.restore(self, raw, values, timeout, skip)
 
     def forget_messages(self, raw):
         if raw.notices:
@@ -145,7 +145,7 @@ class Psycopg2(Driver):
         return str(hosts).split(",")
 
     def connect_options(self, params, seconds):
-        return {"connect_timeout": shorter(self.connect_timeout(params), seconds)}
+        return {"connect_timeout": capped_timeout(self.connect_timeout(params), seconds)}
 
     def is_transient(self, error):
         state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)

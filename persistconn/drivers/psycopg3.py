@@ -77,7 +77,7 @@ class Psycopg3(Psycopg2):
         )
         return now != values or lists != copies or backlog or lock.locked()
 
-    def restore(self, raw, flags, timeout, settled=()):
+    def restore(self, raw, flags, timeout, skip=()):
         if len(flags) > 1:
             values, _, types, dumpers, _, lists, copies, _, _, before = flags
             for entries, earlier in zip(lists, copies):
@@ -86,7 +86,7 @@ class Psycopg3(Psycopg2):
             types._registry = before.types._registry
             # A copy, so that the tables are shared again, and not written into.
             before.__class__(raw.adapters)
-        return Driver.restore(self, raw, flags[0], timeout, settled)
+        return Driver.restore(self, raw, flags[0], timeout, skip)
 
     def forget_messages(self, raw):
         if getattr(raw, "_notifies_backlog", None):

@@ -49,7 +49,7 @@ class Pool(object):
 
     is_retired = False  # no wrapper uses it any more, and the registry has forgotten it
 
-    find_fault = staticmethod(liveness.fault_of_idle)
+    check_idle = staticmethod(liveness.check_idle)
 
     def __init__(self, values, key=None, alias=None, keeping=True, housekeeper=NOBODY):
         #: The settings of its database, as they were when a wrapper last came to it with new ones.
@@ -77,7 +77,7 @@ class Pool(object):
     def acquire(self):
         """Return an idle entry that can be used, or a new one to open.
 
-        A new entry has no raw connection: call its ``opened()``, or ``forget()`` it. With MAX_CONNS
+        A new entry has no raw connection: call its ``opened()``, or ``remove()`` it. With MAX_CONNS
         entries in use, acquire() waits up to TIMEOUT seconds, and raises Exhausted.
         """
         try:
@@ -89,7 +89,7 @@ class Pool(object):
         entry.is_idle = False
         while entry.raw is not None:
             try:
-                fault = self.find_fault(entry)
+                fault = self.check_idle(entry)
             except BaseException:
                 self.discard(entry, "error")
                 raise
@@ -187,7 +187,7 @@ class Pool(object):
         if entry is None:
             return
         if entry.raw is None:
-            self.forget(entry, "error")
+            self.remove(entry, "error")
         else:
             self.release(entry)
 
@@ -242,9 +242,9 @@ class Pool(object):
             # Closed first: a slot is not free before its connection is.
             entry.close()
         finally:
-            self.forget(entry, reason)
+            self.remove(entry, reason)
 
-    def forget(self, entry, reason):
+    def remove(self, entry, reason):
         """Free the slot of an entry that somebody else closes, or that was never opened."""
         # One of the process that this one was forked from has no slot here.
         if (self._free(entry.slot) or entry.is_inherited()) and entry.raw is not None:

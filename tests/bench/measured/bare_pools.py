@@ -18,7 +18,7 @@ def persistconn(connect, size):
     from persistconn.pool.pool import Pool
 
     pool = Pool(conf.of({}))
-    pool.find_fault = lambda entry: None
+    pool.check_idle = lambda entry: None
     entries = [pool.acquire() for _number in range(size)]
     for entry in entries:
         raw = connect()

@@ -22,27 +22,27 @@ def has_the_entry(function):
     return function
 
 
-def take_over(wrapper):
+def account_for(wrapper):
     """Take an open connection into account, whoever opened it. Return its entry if it is ours."""
     held, raw = lease.of(wrapper), getattr(wrapper, "connection", None)
     state = held.state(raw)
     if state == OPEN:
         return held.entry
     if state == OPENING:
-        return fill(wrapper, held, held.entry) if raw is not None else None
+        return account_opened(wrapper, held, held.entry) if raw is not None else None
     former = held.take()
     # If its connection was replaced by hand, that is left to its last user.
     if former is not None and former.driver.is_closed(former.raw):
-        former.pool.forget(former, "closed by caller")
-    return fill(wrapper, held, None)
+        former.pool.remove(former, "closed by caller")
+    return account_opened(wrapper, held, None)
 
 
-def fill(wrapper, held, slot):
+def account_opened(wrapper, held, slot):
     """Account for the connection that the wrapper has now, in the slot that was kept for it."""
     raw, entry = getattr(wrapper, "connection", None), None
     if raw is not None:
         join(wrapper, held)
-        entry = _account_for(wrapper, held, raw, slot)
+        entry = _make_entry(wrapper, held, raw, slot)
     if entry is not None:
         held.put(entry)
         if wrapper.connection is not raw and held.take() is entry:
@@ -50,11 +50,11 @@ def fill(wrapper, held, slot):
     elif slot is not None and slot.raw is None:
         if held.entry is slot:
             held.take()
-        slot.pool.forget(slot, "error")
+        slot.pool.remove(slot, "error")
     return entry
 
 
-def _account_for(wrapper, held, raw, slot):
+def _make_entry(wrapper, held, raw, slot):
     driver, database = drivers.of(raw), held.database_now(wrapper)
     if driver is None or driver.is_closed(raw) or not database.is_kept:
         return None
