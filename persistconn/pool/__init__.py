@@ -1,17 +1,17 @@
-"""The pools: the connections to each database, the threads that wait for one, and the housekeeper.
+"""The connection pools, the threads that wait for a connection, and the housekeeper.
 
-How a connection leaves its user:
+The ways in which a connection leaves its user:
 
-release  The user gives it back. The pool keeps it, or discards it.
-discard  The pool closes it. Its slot is free.
-remove   Somebody else has closed it. Its slot is free.
-let_go   Another thread may still be inside it. Its slot is free when that thread has done with it.
-drain    All idle ones are discarded now, and those in use when they are released.
+release  The user returns the connection. The pool keeps or discards it.
+discard  The pool closes the connection and frees its slot.
+remove   The pool frees the slot. Somebody else has closed the connection, or nobody opened it.
+let_go   Another thread may still use the connection. The slot is freed when that thread is done.
+drain    The pool discards idle connections now, and the others when they are released.
 
-How a driver ends one:
+The ways in which a driver ends a connection:
 
-close      as its protocol wants it.
-shut_down  by its socket, while another thread is inside it.
-detach     in a forked child: nothing that this process does reaches the parent's session.
-abandon    detach, and close what is left in this process.
+close      Call the driver's own close().
+shut_down  Shut the socket down, even while another thread uses the connection.
+detach     In a forked child: cut this process off from the parent's session.
+abandon    Detach the connection, then close it in this process only.
 """

@@ -1,4 +1,4 @@
-"""One physical connection with what must be known of it: HikariCP's pool entry."""
+"""One physical connection and its bookkeeping: HikariCP's pool entry."""
 
 from __future__ import absolute_import
 
@@ -7,14 +7,15 @@ import random
 
 from persistconn import compat
 
-#: Connections opened together live up to this share shorter, so that they do not expire together.
+#: MAX_AGE is shortened at random by up to this share, so that connections opened together do not
+#: expire together.
 JITTER = 0.05
 
 
 class Entry(object):
-    """One physical connection, in one slot of its pool from before it is opened.
+    """One physical connection. It takes its slot in the pool before it is opened.
 
-    ``raw`` is None until then.
+    ``raw``, the driver's connection, is None until then.
     """
 
     __slots__ = (
@@ -35,34 +36,34 @@ class Entry(object):
     def opened(self, raw, driver, read_only_by=(), probe="SELECT 1"):
         self.driver = driver
         self.opened_at = self.used_at = compat.monotonic()
-        # The pool's count of losses when this connection last answered. If another connection has
-        # been lost since, this one must answer again.
+        # The pool's loss count at the opening or the last successful ping; if it has changed
+        # since, ping again.
         self.losses_at_check = self.pool.losses
         self.jitter = 1 - JITTER * random.random()
         fd = driver.fileno(raw)
         self.poll = list if fd is None else compat.poller(fd)
-        self.is_blind = fd is None  # its socket cannot be polled, so it is always asked
+        self.is_blind = fd is None  # the socket cannot be polled, so each reuse needs a ping
         self.flags = driver.flags(raw)
-        self.read_only_by = read_only_by  # parameters whose value "on" makes the session useless
-        self.probe = probe  # the statement that asks the server whether it is there
+        self.read_only_by = read_only_by  # server parameters that must not be "on"
+        self.probe = probe  # the SQL of a ping, if the driver has no ping() of its own
         self.carried = {}  # attributes that Django set on the wrapper when it opened the connection
-        self.raw = raw  # last, as an exception can come at any moment
+        self.raw = raw  # last: an exception at any earlier point leaves the entry unopened
         self.slot.filled(self)
 
     def distrust(self):
-        """Have it answer a ping before its next use."""
+        """Require a ping before the connection's next use."""
         self.losses_at_check = None
 
     def is_read_only(self):
-        """Whether it is of no use to settings that ask for a session that can write."""
+        """Whether the session is read-only although OPTIONS ask for one that can write."""
         return any(self.driver.parameter(self.raw, name) == "on" for name in self.read_only_by)
 
     def is_inherited(self):
-        """Whether it belongs to the process that this one was forked from."""
+        """Whether the connection belongs to a parent process, from before the fork."""
         return self.pid != os.getpid()
 
     def close(self):
-        """Close the connection, or leave it to the process that it belongs to."""
+        """Close the connection; abandon it if it belongs to a parent process."""
         if self.raw is None:
             return
         if self.is_inherited():
@@ -72,9 +73,9 @@ class Entry(object):
 
 
 class StandIn(object):
-    """Takes the place of a raw connection, which stays open, while its wrapper closes.
+    """Stands in for a raw connection that stays open while its wrapper closes.
 
-    Its ``close()`` does nothing. A backend's own close() reaches all else of the connection.
+    Its ``close()`` does nothing. A backend's own close() gets all other attributes as they are.
     """
 
     def __init__(self, raw):

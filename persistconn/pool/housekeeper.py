@@ -1,4 +1,4 @@
-"""The thread that closes idle connections in time."""
+"""The background thread that closes expired idle connections."""
 
 from __future__ import absolute_import
 
@@ -7,26 +7,27 @@ import time
 
 from persistconn import compat, threads
 
-#: Seconds between two looks of the housekeeper: an idle connection outlives its time by so much.
+#: Seconds between two rounds: an idle connection may outlive its limit by this much.
 INTERVAL = 1
 
 
 class Housekeeper(object):
-    """A thread that closes idle connections older than MAX_AGE or idle for MAX_IDLE, also without
-    traffic. It runs only while something is idle.
+    """Closes idle connections older than MAX_AGE or idle for MAX_IDLE, even without traffic.
+
+    Its thread runs only while an idle connection can expire.
     """
 
     def __init__(self, pools):
         self._pools = pools
-        self._role = [self]  # popped by the one thread that runs, whoever started it
+        self._role = [self]  # the running thread pops it, so that only one runs
         self._next_start = 0
         self.is_running = False
 
     def start(self):
-        """Have the thread run, soon."""
+        """Start the thread."""
         now = compat.monotonic()
-        # Once an interval at the most: one that was just started says that it runs only when it does,
-        # and one whose start an exception has interrupted never will.
+        # At most once per interval: a new thread sets is_running only when it runs, and never if an
+        # exception has interrupted its start.
         if now >= self._next_start:
             self._next_start = now + INTERVAL
             threads.start_named_thread("persistconn housekeeper", self._run)
@@ -39,7 +40,7 @@ class Housekeeper(object):
             finally:
                 self.is_running, self._next_start = False, 0
                 self._role.append(self)
-            # A connection may have become idle before that was said.
+            # A connection released just before is_running became false has started no thread.
             if os.getpid() != pid or not self._pools.expire():
                 return
 
@@ -47,7 +48,7 @@ class Housekeeper(object):
         is_needed = True
         while threads.alive and is_needed:
             time.sleep(INTERVAL)
-            # A greenlet can live on in a process that was forked from this one.
+            # Under gevent this greenlet also lives on in a forked child, and must end there.
             is_needed = os.getpid() == pid and self._pools.expire()
 
     def _take_role(self):

@@ -1,16 +1,16 @@
-"""The connections to one database. Knows neither Django nor a driver.
+"""The connection pool of one database, independent of Django and of any driver.
 
-The words are SQLAlchemy's and HikariCP's: connections are acquired, released and discarded.
+The terms are SQLAlchemy's and HikariCP's: connections are acquired, released and discarded.
 
-There is no lock. A signal handler, a destructor or an exception of another thread's making
-(Ctrl-C, a time limit) can come between any two steps, and a lock would then be held for ever, or
-be wanted by its own holder. Instead each step is one operation of a list, deque or dict, which
-CPython does not interrupt, with or without the GIL. Two rules keep the steps together:
+The pool has no lock. A signal handler, a destructor or an asynchronous exception (Ctrl-C, a time
+limit) can come between any two steps: a lock could stay locked for ever, or its own holder could
+ask for it again. Instead, each step is one operation on a list, deque or dict, which CPython does
+not interrupt, with or without the GIL. Two rules keep the steps consistent:
 
-* A thread that changes something looks for waiters afterwards, and a waiter tries again after it
-  has queued. One of them sees the other.
-* An entry that is nowhere, because its thread was interrupted while it held it, dies; a weak
-  reference frees its slot.
+* A thread that changes something serves the waiters afterwards, and a waiter tries again after it
+  has queued. So at least one of the two sees the other.
+* If an exception interrupts a thread that holds an entry, the entry is garbage collected, and a
+  weak reference frees its slot.
 """
 
 from __future__ import absolute_import
@@ -26,10 +26,10 @@ from persistconn.pool.waiter import Exhausted, Waiter
 
 logger = logging.getLogger("persistconn")
 
-#: The reasons to discard one connection that can be true of all others, too.
+#: Reasons to discard one connection that may apply to all others too.
 LOSSES = frozenset(["dead", "check failed", "read only"])
 
-#: Seconds after which a waiting thread looks again, in case a release was interrupted.
+#: Seconds after which a waiter tries again, in case a release was interrupted.
 SLICE = 0.5
 
 
@@ -43,23 +43,24 @@ NOBODY = Nobody()
 
 
 class Pool(object):
-    """The connections to one database. The last one released is acquired first, so that the
-    connections that a quiet time does not need grow old.
+    """The connections to one database.
+
+    acquire() prefers the connection released last, so that surplus ones stay idle and expire.
     """
 
-    is_retired = False  # no wrapper uses it any more, and the registry has forgotten it
+    is_retired = False  # no wrapper uses the pool any more, and Pools has dropped its key
 
     check_idle = staticmethod(liveness.check_idle)
 
     def __init__(self, values, key=None, alias=None, keeping=True, housekeeper=NOBODY):
-        #: The settings of its database, as they were when a wrapper last came to it with new ones.
+        #: The database's settings, from the Database object that joined the pool last.
         self.values = values
         self.key = key
         self.alias = alias
         self.gate = Gate()
         self.losses = 0
-        self.users = set()  # weak references to the databases that lead here
-        self.noted = set()  # names of the attributes that opening sets on wrappers
+        self.users = set()  # weak references to the Database objects that use this pool
+        self.noted = set()  # names of the wrapper attributes that opening a connection sets
         self._keeping = keeping
         self._housekeeper = housekeeper
         self.generation = 0
@@ -75,10 +76,10 @@ class Pool(object):
         return "<Pool of %s: %s>" % (self.alias, numbers)
 
     def acquire(self):
-        """Return an idle entry that can be used, or a new one to open.
+        """Return an idle entry that can be used, or a new entry for the caller to open.
 
-        A new entry has no raw connection: call its ``opened()``, or ``remove()`` it. With MAX_CONNS
-        entries in use, acquire() waits up to TIMEOUT seconds, and raises Exhausted.
+        A new entry has no raw connection: call its ``opened()`` or the pool's ``remove()``. While
+        MAX_CONNS entries are in use, acquire() waits up to TIMEOUT seconds, then raises Exhausted.
         """
         try:
             entry = None if self._waiters else self._idle.pop()
@@ -111,7 +112,7 @@ class Pool(object):
         slot = Slot(self)
         entry = Entry(self, slot, self.generation)
         self._slots.append(slot)
-        # Of two threads that come at once, the slot that was appended first has the place.
+        # If threads come at once, those whose slots were appended first get the places.
         if max_conns is not None and self._slots.index(slot) >= max_conns:
             self._slots.remove(slot)
             return None
@@ -119,11 +120,11 @@ class Pool(object):
         return entry
 
     def _exchange(self, entry, fault):
-        """Discard an entry for another idle one, or for a new one in its slot."""
+        """Close a faulty entry. Return another idle entry, or a new one in the same slot."""
         entry.close()
         self._count(fault)
         try:
-            # After one failed ping a new connection is opened, instead of a ping of another.
+            # After one failed ping, open a new connection instead of pinging another.
             other = None if fault == "check failed" else self._idle.pop()
         except IndexError:
             other = None
@@ -153,8 +154,8 @@ class Pool(object):
         return entry
 
     def _is_waiting(self, waiter, seconds):
-        """Wait for so many seconds. Return whether there is no entry yet."""
-        # A thread that was about to serve it may have been interrupted.
+        """Wait up to ``seconds`` for an entry. Return whether there is none yet."""
+        # A thread may have dequeued this waiter, and been interrupted before it served it.
         if waiter.ref not in self._waiters:
             self._waiters.append(waiter.ref)
         self._free_ended()
@@ -173,7 +174,7 @@ class Pool(object):
             except IndexError:
                 break
             waiter = ref()
-            if waiter is None:  # it was interrupted
+            if waiter is None:  # its thread was interrupted
                 _remove(self._waiters, ref)
                 continue
             entry = entry or self._take()
@@ -192,22 +193,22 @@ class Pool(object):
             self.release(entry)
 
     def add(self, slot=None):
-        """Return an entry for a connection that is open already, whatever the bound.
+        """Return an entry for a connection that is already open, regardless of MAX_CONNS.
 
-        ``slot``: the one that it has, if it has lost its entry.
+        ``slot``: the connection's slot, if it has one whose entry is gone.
         """
         return self._new_entry() if slot is None else Entry(slot.pool, slot, slot.pool.generation)
 
     def opened(self, slot):
         if slot not in self._slots:
-            self._slots.append(slot)  # another thread took it for one that was given up
+            self._slots.append(slot)  # another thread has freed it meanwhile
         self._opened += 1
         logger.debug("%s: opened a connection", self)
 
     def release(self, entry):
-        """Take an entry back. Keep it, or close it if it is doomed, or one more than MAX_KEPT."""
+        """Take an entry back. Keep it, or close it if it is doomed, drained or beyond MAX_KEPT."""
         if entry.is_idle:
-            return  # given back twice; another thread may have it at any moment
+            return  # released twice; another thread may acquire it at any moment
         reason = entry.doom
         if reason is None and (entry.generation != self.generation or not self._keeping):
             reason = "closed by caller"
@@ -239,42 +240,42 @@ class Pool(object):
     def discard(self, entry, reason):
         """Close an entry that is in use, and count it under its reason."""
         try:
-            # Closed first: a slot is not free before its connection is.
+            # Close first: with the slot free earlier, MAX_CONNS could be exceeded.
             entry.close()
         finally:
             self.remove(entry, reason)
 
     def remove(self, entry, reason):
-        """Free the slot of an entry that somebody else closes, or that was never opened."""
-        # One of the process that this one was forked from has no slot here.
+        """Free the slot of an entry that somebody else has closed, or that was never opened."""
+        # A parent process's entry has no slot in this process.
         if (self._free(entry.slot) or entry.is_inherited()) and entry.raw is not None:
             self._count(reason)
         if self._waiters:
             self._serve_waiters()
 
     def let_go(self, entry, reason):
-        """Leave an entry's connection to the thread that may be inside it.
+        """Leave an entry's connection to another thread that may still use it.
 
-        Its slot is freed when that thread has seen its end, or has dropped it.
+        The slot is freed once the connection is closed, or once that thread has dropped it.
         """
         entry.slot.is_counted = True
         self._count(reason)
 
     def on_lost(self, slot, reference=None):
-        # A destructor may run anywhere, so no waiter is served here.
+        # A weak reference's callback may run this at any point, so it serves no waiter.
         if self._free(slot) and not slot.is_counted:
             self._discarded["lost"] += 1
 
     def _free_ended(self):
-        # Also what on_lost() could not do, because an exception interrupted it.
+        # Also frees a slot whose on_lost() was interrupted by an exception.
         for slot in list(self._slots):
             if slot.has_ended():
                 self.on_lost(slot)
 
     def _free(self, slot):
-        """Return False if the slot was free already."""
+        """Free a slot. Return False if it was free already."""
         try:
-            # Not by _remove(), which Python 2 has cleared when the last connections go at its exit.
+            # Not with _remove(): at exit Python 2 clears globals before the last connections go.
             self._slots.remove(slot)
         except ValueError:
             return False
@@ -306,15 +307,17 @@ class Pool(object):
     def expire(self):
         """Close idle connections that are too old, or idle for too long.
 
-        Return whether there are others that will be so.
+        Return whether any other idle connection can expire.
         """
         now = compat.monotonic()
         self._close_idle(lambda entry: liveness.expired(entry, now))
         return bool(self._idle) and self._lets_expire()
 
     def keep(self, keeping):
-        """Whether connections are kept from now on. If not, the idle ones are closed, and those in
-        use are left to their users to close."""
+        """Keep connections from now on, or not.
+
+        If not, close the idle ones, and leave those in use to their users to close.
+        """
         self._keeping = keeping
         if not keeping:
             self.drain()
@@ -323,17 +326,17 @@ class Pool(object):
                     self._count("closed by caller")
 
     def find_slot(self, raw):
-        """Return the slot that a connection has here, or None."""
+        """Return a raw connection's slot in this pool, or None."""
         return next((slot for slot in list(self._slots) if slot.raw() is raw), None)
 
     def is_empty(self):
         return not self._slots and not self._waiters
 
     def inherit(self, parents):
-        """Let go of the connections of the process that this one was forked from.
+        """Abandon the idle connections of a parent process's pool, and detach those in use.
 
-        Those in use are only detached: a thread that this process does not have may have had their
-        locks. Whoever holds one here finds out what it is.
+        Those in use are not closed: a thread that exists only in the parent may hold their locks.
+        A wrapper that has one here finds out by Entry.is_inherited().
         """
         idle = list(parents._idle)
         del parents._idle[:]

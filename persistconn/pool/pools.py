@@ -1,6 +1,6 @@
-"""The pools of this process by key, and what a fork makes of them.
+"""The pools of this process, by key, and their replacement after a fork.
 
-No lock here either, for the reasons that pool.py gives.
+There is no lock here either, for the reasons that pool.py gives.
 """
 
 from __future__ import absolute_import
@@ -14,7 +14,7 @@ from persistconn.pool.pool import Pool
 
 
 class Pools(object):
-    """The pools of this process by key. A forked child begins with pools of its own."""
+    """The pools of this process, by key. A forked child starts with pools of its own."""
 
     def __init__(self):
         self._keeping = False
@@ -24,13 +24,14 @@ class Pools(object):
         return _OfProcess(Housekeeper(self))
 
     def begin(self):
-        """Let go of a parent's connections now, in a child that was just forked."""
+        """Let go of the parent's connections now. Called in a child that was just forked."""
         self._process.get()
 
     def use(self, key, alias, user):
-        """Return the pool of a key. It lives by its user's ``values`` from now on.
+        """Return the pool of a key, and set its ``values`` to those of the user, a Database.
 
-        The user tells whether it ``is_current()``, and is told of its pool's end by ``expire()``.
+        A pool is retired when ``is_current()`` is false for all its users; each user's ``expire()``
+        is called then.
         """
         mine = self._process.get()
         while True:
@@ -40,12 +41,12 @@ class Pools(object):
                 self._tidy(pool)
             pool.values = user.values
             pool.users.add(weakref.ref(user, partial(self._user_is_gone, pool)))
-            # It may have been retired at this moment, for want of users.
+            # Another thread may have retired it just now, when it had no users.
             if not pool.is_retired:
                 return pool
 
     def left(self, pool):
-        """A user has moved to another pool. Close what it left if nobody else uses that."""
+        """A user has left this pool for another one. Retire it if nobody else uses it."""
         if not _has_users(pool):
             self._retire(pool)
 
@@ -54,11 +55,11 @@ class Pools(object):
         self._forget_if_unused(pool)
 
     def _tidy(self, new):
-        """Close and forget the pools that nobody uses, at the moment when there is one more."""
+        """After adding a pool, retire unused pools of its alias, and forget empty unused ones."""
         for pool in self.all():
             if pool is new:
                 continue
-            # The users of an alias's settings before may all have ended with their threads.
+            # All users of the alias's former settings may have ended with their threads.
             if pool.alias == new.alias:
                 self.left(pool)
             self._forget_if_unused(pool)
@@ -79,23 +80,23 @@ class Pools(object):
         return list(mine.by_key.values()) + list(mine.retired)
 
     def find_slot(self, raw):
-        """Return the slot that a connection has in one of the pools, or None."""
+        """Return a raw connection's slot in one of the pools, or None."""
         slots = [pool.find_slot(raw) for pool in self.all()]
         return next((slot for slot in slots if slot is not None), None)
 
     def keep(self, keeping):
-        """Whether released connections are kept, in all pools, from now on."""
+        """Keep released connections from now on, or not, in all pools."""
         self._keeping = keeping
         for pool in self.all():
             pool.keep(keeping)
 
     def drain(self):
-        """Close all idle connections now, and those in use when their work ends."""
+        """Close all idle connections now, and those in use when they are released."""
         for pool in self.all():
             pool.drain()
 
     def stats(self):
-        """Return the counts by alias, as plain data, of those that ever had a connection."""
+        """Return the counts of each alias that ever had a connection, as plain data."""
         mine, by_alias = self._process.get(), {}
         for alias, numbers in list(mine.past.items()):
             _add_up(by_alias.setdefault(alias, no_counts()), numbers)
@@ -106,7 +107,7 @@ class Pools(object):
         return by_alias
 
     def expire(self):
-        """Close idle connections whose time is over. Return whether there are others to watch."""
+        """Close expired idle connections. Return whether any other idle connection can expire."""
         left = False
         for pool in self.all():
             left = pool.expire() or left
@@ -148,8 +149,8 @@ class _OfProcess(object):
     def __init__(self, housekeeper):
         self.housekeeper = housekeeper
         self.by_key = {}
-        self.retired = []  # pools that nobody uses, until their last connection in use is closed
-        self.past = {}  # the counts of pools that are gone, by alias
+        self.retired = []  # pools without users, until their last connection is closed
+        self.past = {}  # the summed counts of forgotten pools, by alias
 
     def new(self, key, alias, values, keeping):
         return Pool(values, key, alias, keeping, self.housekeeper)
@@ -159,7 +160,7 @@ class _OfProcess(object):
 
 
 def no_counts():
-    """Return what Pool.stats() does for a pool that has never had a connection."""
+    """Return the stats() of a pool that has never had a connection."""
     counts = dict.fromkeys(("opened", "reused", "idle", "in_use", "waiting"), 0)
     return dict(counts, wait_seconds=0.0, discarded={})
 

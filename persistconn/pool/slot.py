@@ -1,4 +1,4 @@
-"""The right to one open connection, and what frees it."""
+"""The right to one open connection, and how it ends."""
 
 from __future__ import absolute_import
 
@@ -9,7 +9,10 @@ from persistconn.pool.entry import Entry
 
 
 class Slot(object):
-    """The right to one open connection. It lasts as long as the connection, whoever holds that."""
+    """The right to one open connection.
+
+    It lasts as long as the connection, even where only a cursor still refers to that.
+    """
 
     __slots__ = (
         "pool",
@@ -24,19 +27,19 @@ class Slot(object):
 
     def __init__(self, pool):
         self.pool = pool
-        self.is_taken = False  # whether it is within the bound
+        self.is_taken = False  # False until MAX_CONNS has been checked
         self.is_open = False  # whether its connection has been counted as opened
-        self.is_counted = False  # whether its end has been counted under a reason
+        self.is_counted = False  # whether its connection's end has been counted under a reason
         self.reused = 0
         self._entry = self._watched = None
 
     def give_to(self, entry):
-        """Be an entry's, and be freed when the last reference to it is gone, unless it is opened."""
+        """Belong to an entry. If the entry is lost before it is opened, this slot is freed."""
         self._entry = weakref.ref(entry)
         self._watch(entry)
 
     def has_entry(self):
-        """Whether its entry lives, in a lease, in the pool, or in the hands of a thread."""
+        """Whether its entry still exists: in a lease, in the pool, or in a running function."""
         return self._entry() is not None
 
     def is_idle(self):
@@ -47,13 +50,13 @@ class Slot(object):
         self._watched = weakref.ref(entry_or_raw, partial(self.pool.on_lost, self))
 
     def unwatch(self):
-        self._watched = None  # its callback refers to this slot
+        self._watched = None  # its callback refers to this slot: a cycle
 
     def filled(self, entry):
-        """Note that the connection of its entry is open now."""
+        """Note that its entry's connection is open, and watch that instead of the entry."""
         self.driver = entry.driver
         try:
-            # A cursor in another thread may outlive the entry, and the session with it.
+            # A cursor in another thread may outlive the entry, and keep the session open.
             self._watch(entry.raw)
         except TypeError:
             pass  # the driver's connections cannot be referenced weakly
@@ -62,7 +65,7 @@ class Slot(object):
             self.pool.opened(self)
 
     def has_ended(self):
-        """Whether its connection is gone, or is closed and only referred to by its last user."""
+        """Whether its connection is garbage collected, or closed after Pool.let_go()."""
         watched = self._referent()
         if watched is None:
             return True
@@ -70,7 +73,7 @@ class Slot(object):
         return raw is not None and self.driver.is_closed(raw)
 
     def raw(self):
-        """Return the connection, or None while it is not open, or is no more."""
+        """Return the raw connection, or None before it is opened and after it is gone."""
         return raw_of(self._referent())
 
     def _referent(self):

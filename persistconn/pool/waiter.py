@@ -9,7 +9,7 @@ from persistconn import compat
 
 
 class Exhausted(Exception):
-    """No connection became free in the seconds that a thread has ``waited``."""
+    """No connection became free. ``waited``: for how many seconds the thread has waited."""
 
     def __init__(self, waited):
         Exception.__init__(self, waited)
@@ -26,17 +26,17 @@ class Waiter(object):
         self._bell.acquire()
 
     def give(self, entry):
-        """Hand over an entry. Return False if the waiter has gone."""
+        """Hand over an entry. Return False if the waiter has stopped waiting."""
         given = self._outcome.setdefault("entry", entry) is entry
         if given:
             self._bell.release()
         return given
 
     def wait(self, seconds):
-        """Return the entry once there is one, or None after so many seconds."""
+        """Return the entry as soon as there is one, or None after ``seconds``."""
         compat.acquire(self._bell, seconds)
         return self._outcome.get("entry")
 
     def go(self):
-        """Take no entry from now on. Return the one that has come, or None."""
+        """Stop waiting: accept no more entries. Return the entry that has come, or None."""
         return self._outcome.setdefault("entry", None)
