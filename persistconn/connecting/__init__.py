@@ -1,1 +1,1 @@
-"""Opening a connection: one attempt, the gate that all threads try through, and its time limit."""
+"""Opening a connection: the attempt, its time limit, and the circuit breaker that it passes."""

@@ -1,4 +1,4 @@
-"""One error for several threads: each raises a copy of its own, which refers to no other's frames."""
+"""Copies of one error for several threads, none of which refers to another thread's frames."""
 
 from __future__ import absolute_import
 
@@ -8,7 +8,7 @@ import types
 def copy_of(error):
     """Return an error of the same class with the same attributes and causes, but no traceback.
 
-    The class itself is not called: ``args`` need not be what its constructor takes.
+    The class is not called, because its constructor may take other arguments than ``args``.
     """
     return _copy(error, [])
 
@@ -20,7 +20,7 @@ def _copy(error, seen):
     try:
         copy.__setstate__(_members(error))
     except Exception:
-        pass  # attributes that this class lets nobody set
+        pass  # this class does not let its attributes be set
     copy.__dict__.update(_attributes(error))
     cause = getattr(error, "__cause__", None)
     if cause is not None and not any(cause is other for other in seen):
@@ -31,13 +31,13 @@ def _copy(error, seen):
 def _new(cls, args):
     for base in cls.__mro__:
         new = vars(base).get("__new__")
-        # A static method is written in Python, and takes what it likes.
+        # A __new__ written in Python is a static method, and may take other arguments.
         if new is not None and not isinstance(new, staticmethod):
             return new(cls, *args)
 
 
 def _members(error):
-    """The attributes that are not in its __dict__: slots, and those of classes written in C."""
+    """Return the attributes outside __dict__: slots, and members of classes written in C."""
     members = {}
     for base in error.__class__.__mro__:
         for name, member in vars(base).items():
@@ -47,7 +47,7 @@ def _members(error):
 
 
 def _attributes(error):
-    # On Python 2 Django sets these two; a copy has causes of its own.
+    # On Python 2, Django puts these two into __dict__. The copy must not share them.
     attributes = dict(error.__dict__)
     for name in ("__traceback__", "__cause__"):
         attributes.pop(name, None)
@@ -57,7 +57,7 @@ def _attributes(error):
 
 
 def causes(error):
-    """Yield an error and the errors that are its causes."""
+    """Yield an error, its cause, the cause's cause, and so on."""
     seen = []
     while error is not None and not any(error is other for other in seen):
         yield error

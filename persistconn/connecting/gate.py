@@ -1,12 +1,12 @@
-"""A circuit breaker: how the threads of a process connect to a server that may be away.
+"""A circuit breaker with one prober, through which the threads of a process connect to a server.
 
-While the circuit is closed, everybody connects at once. A transient failure opens it: then one
-thread at a time tries, at a pace that belongs to the gate, and the others wait for the outcome. A
-try that the server answers closes it.
+While the circuit is closed, all threads connect at once. A transient error opens the circuit: then
+one thread at a time, the prober, tries again, with pauses set by the circuit, and the other threads
+wait for the result. A try that the server answers closes the circuit.
 
 There are no locks. Each change of state is one operation that the interpreter does not interrupt,
-so an exception or a signal handler may come at any point, and waiters poll. Knows neither Django
-nor a driver.
+so an exception or a signal handler may come at any point; waiters poll. This module is independent
+of Django and of any driver.
 """
 
 from __future__ import absolute_import
@@ -22,29 +22,30 @@ from persistconn.connecting.outage import Call, Outage, nobody
 
 logger = logging.getLogger("persistconn")
 
-#: Seconds that a waiter sleeps before it looks again: at random, so that not all wake at once.
+#: Seconds that a waiter sleeps between two polls, at random, so that not all wake at once.
 SHORTEST_SLEEP, LONGEST_SLEEP = 0.01, 0.04
 
 OPEN = "open"
 
 
 class Gate(object):
-    """The circuit breaker for one server, shared by all threads of a process."""
+    """The circuit breaker of one pool, shared by all threads of a process."""
 
     def __init__(self):
         self._outages = {}  # OPEN: the Outage, while the circuit is open
         self._calls = {}  # by thread: a weak reference to its outermost Call
 
     def call(self, attempt):
-        """Return what ``attempt(seconds)`` returns: it makes one try, of so many seconds at most.
+        """Call ``attempt(seconds)``, one try of at most ``seconds``, until it returns a result.
 
-        Its error is raised at once, or if ``attempt.is_transient(error)``, when no new try may
-        begin any more. An attempt has these attributes, too:
+        A transient error, by ``attempt.is_transient(error)``, is raised only when no new try may
+        begin; any other error is raised at once. A call that may not try raises a copy of the last
+        try's error. An attempt also has these attributes (times in seconds):
 
-        - seconds: how long new tries may begin; with 0 there is one, which waits for nobody.
-        - try_limit: how long a try may last.
-        - is_strict: whether a try, and the wait for another thread's, also ends with ``seconds``.
-        - least: how long a try lasts at the least if the server does not answer.
+        - seconds: how long new tries may begin; 0: one try, which waits for no other thread.
+        - try_limit: the longest time that a try may take.
+        - is_strict: whether ``seconds`` also limits a running try, and the wait for the prober.
+        - least: the shortest time that a try takes if the server does not answer.
         - was_answered: whether the server answered the last try.
         """
         ident = compat.get_ident()
@@ -85,12 +86,13 @@ class Gate(object):
         if outage is new:
             self._log(outage.error)
         elif call.turn is not None:
-            # Only then: threads that tried at the same time met the same, which must not slow us.
+            # Only the prober lengthens the pause: a thread that tried at the same time met the same
+            # failure.
             outage.failed(error, took)
         return outage.allows(call)
 
     def _wait_for_turn(self, call):
-        """Return when the call may try. Raises the last error when it has nothing to wait for."""
+        """Return when the call may try. Raise a copy of the last error if it must stop waiting."""
         while True:
             outage = self._outages.get(OPEN)
             if outage is None or call.is_single:
@@ -111,6 +113,6 @@ class Gate(object):
         try:
             logger.warning("The server cannot be reached: %s", error)
         except Exception as other:
-            # A handler that writes to this very database fails as it does.
+            # A logging handler that writes to this very database fails with the same error.
             if not any(isinstance(cause, error.__class__) for cause in causes(other)):
                 raise

@@ -1,4 +1,4 @@
-"""The tries to open one connection: how long each may last, and what its error means."""
+"""Opening one connection: how long a try may take, and whether its error is transient."""
 
 from __future__ import absolute_import
 
@@ -8,15 +8,15 @@ from persistconn import compat, drivers, threads
 from persistconn.connecting.watchdog import Limit
 from persistconn.django_versions import dialect
 
-#: Seconds that a try may last, unless the user's connect_timeout is longer. psycopg_pool and
-#: HikariCP wait as long.
+#: Seconds that a try may take, unless the user's connect_timeout is longer. psycopg_pool and
+#: HikariCP have the same default timeout.
 TRY_LIMIT = 30
 
 
 class Opening(object):
-    """Opens a connection for a closed wrapper, by what Django does for it: an attempt of the Gate.
+    """An attempt for Gate.call(): Django opens a connection for a closed wrapper.
 
-    Where CONNECT_DEADLINE is 0 there is one try, in whatever time the user's OPTIONS give it.
+    With CONNECT_DEADLINE 0 there is one try, and only the user's OPTIONS limit its time.
     """
 
     def __init__(self, wrapper, database, django_opens):
@@ -44,21 +44,21 @@ class Opening(object):
             self._refusal = None
 
     def is_transient(self, error):
-        """Whether a later try may go better than the one that raised this error."""
+        """Whether a later try may succeed. ``error`` is the error of the last try."""
         return self._is_transient
 
     def fileno(self):
         return self._driver.fileno(self.wrapper.connection)
 
     def _limit(self, seconds):
-        # For the statements by which Django and receivers set a connection up. Not where forks in C
-        # keep locks: applications connect while they are imported, and the watchdog is a thread.
+        # This limits the statements with which Django and receivers set a connection up. It needs a
+        # thread, and applications may connect while they are imported, before a fork in C.
         if self.seconds == 0 or threads.FORKS_IN_C_KEEP_LOCKS:
             seconds = None
         return Limit(self.fileno, seconds)
 
     def _connect(self, connect, params):
-        """Call the backend's ``connect(params)`` with a time limit. Keeps its error for _judge()."""
+        """Call the backend's ``connect(params)`` with a time limit. Keep its error for _judge()."""
         more = self._time_limit(params)
         if more:
             params = copy.copy(params)
@@ -75,16 +75,18 @@ class Opening(object):
         if self.seconds == 0 or not self.is_strict and self._driver.has_timeout(params):
             return {}
         hosts = self._driver.hosts(params)
-        # A driver gives each address the whole time-out. Addresses are looked up, and the time is
-        # divided by their number, only to keep to a deadline that the user set: a server that
-        # must wake up needs its time undivided.
+        # A driver gives each address the whole timeout, so the time is divided by their number.
+        # Without a deadline that the user set, only hosts are counted: a server that must wake up
+        # needs the time undivided.
         addresses = drivers.count_addresses(hosts) if self.is_strict else len(hosts)
         seconds = self._ends_at - compat.monotonic()
         return self._driver.connect_options(params, seconds / addresses)
 
     def _judge(self, error):
-        """Say what the error of the last try means. Only the driver's own errors are transient, and
-        only if connecting raised them, or the connection was lost since."""
+        """Decide whether the error of the last try is transient.
+
+        Only the driver's own errors can be, if connect() raised them or the connection is lost.
+        """
         raw, refusal = self.wrapper.connection, self._refusal
         raised = (error, getattr(error, "__cause__", None))
         if refusal is not None:
@@ -92,13 +94,13 @@ class Opening(object):
                 self._is_transient = self._driver.is_transient(refusal)
                 self.was_answered = not self._is_transient
         elif raw is not None and self._driver.is_closed(raw):
-            # Lost while Django, or a receiver, was setting it up.
+            # The connection was lost while Django or a receiver set it up.
             self._is_transient = any(self._is_the_drivers(one) for one in raised)
             self._driver.close(raw)
             self.wrapper.connection = None
 
     def _is_the_drivers(self, error):
-        from django.db.utils import DatabaseError  # what Django 1.2 and 1.3 make of one
+        from django.db.utils import DatabaseError  # 1.2 and 1.3 convert to it
 
         module = dialect.database_module(self.wrapper)
         return isinstance(error, (DatabaseError, getattr(module, "Error", DatabaseError)))

@@ -1,4 +1,4 @@
-"""What a gate knows of a server that is away, of the calls that want it, and whose turn it is."""
+"""The state of an open circuit: the outage, the calls that wait, and the prober's turn."""
 
 from __future__ import absolute_import
 
@@ -8,29 +8,30 @@ import weakref
 from persistconn import compat
 from persistconn.connecting.error_copies import copy_of
 
-#: Seconds between two tries: after the first, and at the most; each up to half shorter, at random.
+#: Seconds between two tries: the first pause, which doubles, and the longest. Random jitter makes
+#: each up to half shorter.
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.25
 
-#: Seconds by which a try may exceed its limit, as time-outs are rounded, before others take over.
+#: Seconds that a try may exceed its limit before another thread takes over: timeouts are rounded.
 GRACE = 1
 
 NEXT = "next"
 
 
 def nobody():
-    """A weak reference to no call."""
+    """Stands in for a weak reference to a call that is gone."""
 
 
 class Outage(object):
-    """From the failure that opens the circuit to the answer that closes it."""
+    """The time from the transient error that opens the circuit to the answer that closes it."""
 
     def __init__(self, error, took):
         self._pause = FIRST_PAUSE
-        self._turn = Turn(nobody, 0)  # over
+        self._turn = Turn(nobody, 0)  # a turn that is over
         self.failed(error, took)
 
     def failed(self, error, took):
-        """Note that a try failed, after so many seconds. The error is copied: it refers to frames."""
+        """Note a failed try of ``took`` seconds. Keep a copy of its error, without its frames."""
         self.error, self._took = copy_of(error), took
         self.next_at = compat.monotonic() + self._pause * random.uniform(0.5, 1)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
@@ -39,7 +40,7 @@ class Outage(object):
         """Whether the call has time for another try."""
         begins_at = max(compat.monotonic(), self.next_at)
         if not call.is_fresh:
-            # The server may still not answer, and the try last longer than there is time.
+            # Stop if another try this slow would overrun the deadline.
             begins_at += min(self._took, call.attempt.least)
         return begins_at < call.waits_until
 
@@ -51,7 +52,7 @@ class Outage(object):
         return turn
 
     def error_for_another_thread(self):
-        """Return an error as the last try's, which it has as its cause."""
+        """Return a copy of the last try's error, with that error as its cause if it had none."""
         error = copy_of(self.error)
         if getattr(error, "__cause__", error) is None:
             error.__cause__ = copy_of(self.error)
@@ -59,7 +60,7 @@ class Outage(object):
 
 
 class Turn(object):
-    """The right of one call to try. It ends with the call's try, with the call, or with its time."""
+    """The right of one call to be the prober, until its try ends, the call ends or time is up."""
 
     def __init__(self, call, seconds):
         self._call = call  # a weak reference
@@ -74,19 +75,19 @@ class Turn(object):
         return compat.monotonic() >= self._ends_at
 
     def pass_on(self, call, seconds):
-        """Make the next turn that call's, for so many seconds. Return False if another was faster."""
+        """Give ``call`` the next turn, for ``seconds``. Return False if another call was faster."""
         call.turn = Turn(weakref.ref(call), seconds)
         return self.successor.setdefault(NEXT, call.turn) is call.turn
 
 
 class Call(object):
-    """One thread's way through the gate. It is referred to weakly: its turn ends with its frame."""
+    """One thread's Gate.call(). Others refer to it weakly, so that its turn ends with its frame."""
 
     def __init__(self, attempt, outer=None):
         self.attempt = attempt
         self.began_at = compat.monotonic()
-        # A call within a call of its thread (by a signal handler, a receiver, a logging handler)
-        # cannot wait for that one: it makes one try within a try, none between two.
+        # A nested call of the same thread (by a signal handler, a receiver, a logging handler)
+        # cannot wait for the outer call: it tries once during the outer's try, never between two.
         self.is_single = attempt.seconds == 0 or outer is not None and outer.is_trying
         self.waits_until = self.began_at + attempt.seconds if outer is None else 0
         self.turn = None
@@ -94,7 +95,7 @@ class Call(object):
         self.is_trying = self.is_over = False
 
     def limit(self, now):
-        """The seconds that a try that begins now may last."""
+        """Return how many seconds a try that begins at ``now`` may take."""
         attempt = self.attempt
         left = self.began_at + attempt.seconds - now
         return min(attempt.try_limit, left) if attempt.is_strict else attempt.try_limit

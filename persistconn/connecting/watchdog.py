@@ -1,11 +1,11 @@
-"""Shuts down a socket when its server takes too long to answer. Knows neither Django nor a driver.
+"""Shuts down a socket when its server takes too long to answer. Independent of Django and drivers.
 
-No driver bounds its own wait against everything a network can do: a time-out of the kernel does
-not see a server that is stopped, nor a PgBouncer whose server is gone. So another thread shuts
-the socket down, and the driver, whatever it waits for, sees the end of its connection.
+No driver can limit every wait for a network: a timeout of the kernel does not notice a server
+process that is stopped, or a PgBouncer whose server is gone. So another thread shuts the socket
+down, and the driver sees its connection end, whatever it waits for.
 
-There are no locks: at any point a signal handler may raise an exception, or use a limit of its own.
-Each decision is one atomic operation on a set or a dict.
+There are no locks, because a signal handler may come at any point, and raise an exception or use a
+limit of its own. Each decision is one atomic operation on a set or a dict.
 """
 
 from __future__ import absolute_import
@@ -17,20 +17,20 @@ import weakref
 from persistconn import compat, threads
 from persistconn.fork import PerProcess
 
-#: Seconds between two looks at the limits: a block may last that much longer.
+#: Seconds between two checks of the limits: a block may exceed its limit by this much.
 TICK = 0.1
 
-#: Seconds without any limit after which the thread ends.
+#: Seconds after which the thread ends if there are no limits.
 LINGER = 5
 
-#: Seconds that a block waits at most while its socket is being shut down.
+#: Seconds that a block waits at most for the watchdog to finish shutting its socket down.
 PATIENCE = 1
 
 
 class Limit(object):
     """``with Limit(fileno, seconds):`` the socket is shut down if the block lasts longer.
 
-    ``fileno()`` is called only then, as a descriptor's number may have been reused. Nothing is shut
+    ``fileno()`` is called only then, because a descriptor's number may be reused. Nothing is shut
     down if it returns None or raises. ``seconds`` None: no limit.
     """
 
@@ -53,7 +53,7 @@ class Limit(object):
             self._wait_until_shut_down()
 
     def _wait_until_shut_down(self):
-        # What follows the block may close the socket, and another one get its number.
+        # The code after the block may close the socket, and another file may then get its number.
         ends_at = compat.monotonic() + PATIENCE
         while not self.is_over and compat.monotonic() < ends_at:
             time.sleep(0.001)
@@ -62,7 +62,7 @@ class Limit(object):
         try:
             _shut_down(self.fileno)
         except Exception:
-            pass  # The connection has no socket any more, or the peer was faster.
+            pass  # The connection has no socket any more, or the peer has closed it.
         finally:
             self.is_over = True
 
@@ -71,7 +71,7 @@ def _shut_down(fileno):
     fd = fileno()
     copy = compat.native_socket(fd)
     try:
-        # The copy is of the connection's own socket if that has this number before and after.
+        # If the number was the same before and after, the copy is of the connection's own socket.
         if fileno() == fd:
             copy.shutdown(socket.SHUT_RDWR)
     finally:
@@ -81,8 +81,8 @@ def _shut_down(fileno):
 class Watchdog(object):
     """The limits of a process, and the thread that watches them while there are any.
 
-    The references are weak: an exception may keep a limit from being forgotten, and then it must
-    not shut down a connection that somebody else has by now.
+    The references are weak: if an exception prevents forget(), the limit must not shut down a
+    connection that has another user by now.
     """
 
     def __init__(self):
@@ -92,11 +92,11 @@ class Watchdog(object):
     def watch(self, ref):
         self._limits.add(ref)
         if not self._runner:
-            # If no thread can start, the work goes on without a limit.
+            # If no thread can start, the block runs without a limit.
             threads.start_native_thread(self._run)
 
     def forget(self, ref):
-        """Return whether it was still watched. Of two threads that ask, one gets True."""
+        """Stop watching a limit. Return True to one thread only, False if it was not watched."""
         try:
             self._limits.remove(ref)
         except KeyError:
@@ -105,7 +105,7 @@ class Watchdog(object):
 
     def _run(self):
         me = object()
-        # One of all that were started goes on. It looks again, as a limit may come while it ends.
+        # Of all started threads one runs. It checks again at its end, as a limit may have come.
         while threads.alive and self._limits and self._runner.setdefault("me", me) is me:
             try:
                 self._watch_limits()
