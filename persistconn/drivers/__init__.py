@@ -1,7 +1,8 @@
 """The one place for differences between database drivers.
 
-A Driver answers for the raw connections of one driver, and says how it connects. Errors are read
-by state and code; by their texts only where libpq has nothing else, while it connects.
+A Driver object answers questions about the raw connections of one driver, and about connecting.
+Errors are classified by SQLSTATE or error code, and by text only while connecting, where libpq
+gives nothing else.
 """
 
 from __future__ import absolute_import
@@ -40,7 +41,7 @@ _by_package = {
     "pymysql": PyMySQL(),
     "psycopg2": Psycopg2(),
     "psycopg": Psycopg3(),
-    # A file or memory of this process: nothing to keep, and closing one can lose it.
+    # A local file or memory: keeping gains nothing, and closing can lose a database in memory.
     "sqlite3": None,
     "pysqlite2": None,
 }
@@ -49,8 +50,8 @@ _by_class = {}
 
 
 def of(raw):
-    """Return the Driver for a raw connection, or None where persistconn stands aside."""
-    # Not type(raw): a tracing library's proxy has the class of what it wraps.
+    """Return the Driver for a raw connection, or None if persistconn leaves it to Django."""
+    # Not type(raw): the __class__ of a tracing library's proxy is that of the connection in it.
     cls = raw.__class__
     try:
         return _by_class[cls]
@@ -67,5 +68,5 @@ def _find(cls):
 
 
 def of_module(module):
-    """The same for a PEP 249 module, before there is any connection."""
+    """Return the same as of(), for a PEP 249 module, before there is any connection."""
     return _by_package.get(getattr(module, "__name__", "").partition(".")[0], _any_driver)

@@ -1,4 +1,4 @@
-"""What is asked about a driver's connections, and the answers for any PEP 249 driver."""
+"""The questions about a driver's connections, and the answers for any PEP 249 driver."""
 
 from __future__ import absolute_import
 
@@ -12,53 +12,55 @@ from persistconn.connecting.watchdog import Limit
 
 logger = logging.getLogger("persistconn")
 
-#: Seconds of silence after which a peer is asked whether it is there, between two such questions,
-#: and how many may go unanswered. Firewalls and NATs forget a flow after some minutes without any.
-#: As libpq's OPTIONS call them, as the kernel does.
+#: TCP keepalives: seconds of silence before the first probe, seconds between two probes, and how
+#: many probes may stay unanswered. Firewalls and NATs forget a flow after some silent minutes.
+#: Each row: the name in libpq's OPTIONS, the kernel's name, our value.
 KEEPALIVES = (
     ("keepalives_idle", "TCP_KEEPIDLE", 30),
     ("keepalives_interval", "TCP_KEEPINTVL", 10),
     ("keepalives_count", "TCP_KEEPCNT", 3),
 )
 
-# What libpq, and with it psycopg2 and psycopg 3, says of a session's transaction (PQTRANS_*).
+# A session's transaction status by libpq (PQTRANS_*), and so by psycopg2 and psycopg 3.
 IDLE, ACTIVE, INTRANS, INERROR, UNKNOWN = range(5)
 
-# UNKNOWN is what it says once the connection is lost.
+# libpq returns UNKNOWN once the connection is lost.
 NOTHING_OPEN = (IDLE, UNKNOWN)
 
 
 class Driver(object):
-    """Any PEP 249 driver. What such a one cannot know is answered by None."""
+    """Any PEP 249 driver. A method returns None if such a driver cannot know the answer."""
 
-    #: The shortest time-out for connecting, in seconds, that the driver can be given; 0: none.
+    #: The shortest connect timeout, in seconds, that the driver can use; 0: no minimum.
     shortest_timeout = 0
 
     def connect_timeout(self, params):
-        """The user's own time-out for connecting, as the driver is given it; None: there is none."""
+        """Return the user's own connect timeout, as the driver gets it, or None."""
 
     def has_timeout(self, params):
-        """Whether the user's parameters limit connecting, or are for the driver to refuse."""
+        """Whether the user's parameters limit connecting, or give a limit that will be refused."""
         return seconds_of(self.connect_timeout(params)) != 0
 
     def hosts(self, params):
-        """The hosts that connecting tries one after the other, each for the whole time-out."""
+        """Return the hosts that the driver tries one after the other, each for a whole timeout."""
         return [params.get("host")]
 
     def connect_options(self, params, seconds):
-        """Parameters that limit connecting to about so many seconds; a shorter limit of the user's
-        wins."""
+        """Return parameters that limit connecting to about ``seconds``.
+
+        A shorter limit of the user's wins.
+        """
         return {}
 
     def is_transient(self, error):
-        """Whether connecting failed as it does while a server is away, starting, or full.
+        """Whether an error is transient: the server is away, starting, or full.
 
         The error is one of the driver's own, raised by its ``connect()``.
         """
         return False
 
     def keep_alive(self, raw, options):
-        """Have the kernel ask a silent peer whether it is there, where OPTIONS do not say how."""
+        """Turn on TCP keepalives, unless OPTIONS turn them off. Values in OPTIONS win over ours."""
         fd = self.fileno(raw)
         if fd is None or str(options.get("keepalives", 1)) == "0":
             return
@@ -69,31 +71,31 @@ class Driver(object):
                 if option not in options:
                     line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         except AttributeError:
-            pass  # a system that has other names for it
+            pass  # a system that has other names for these options
         except EnvironmentError as error:
             if not is_the_systems(error):
                 raise
-            # no TCP at all
+            # not a TCP socket
         finally:
             line.close()
 
     def read_only_by(self, options):
-        """The server's parameters that are on in a session which cannot do what OPTIONS ask of it."""
+        """Return parameters whose "on" marks a session read-only, if OPTIONS ask for writes."""
         return ()
 
     def parameter(self, raw, name):
-        """A parameter of the server, as its last answer had it; sends nothing."""
+        """Return a server parameter as the server last reported it; sends nothing."""
 
     def is_closed(self, raw):
-        """Whether the driver itself knows the connection to be closed; sends nothing."""
+        """Whether the driver itself knows that the connection is closed; sends nothing."""
         return self.status(raw) == UNKNOWN
 
     def status(self, raw):
-        """IDLE, ACTIVE, INTRANS, INERROR or UNKNOWN as the driver knows it; None: it does not."""
+        """Return IDLE, ACTIVE, INTRANS, INERROR or UNKNOWN, or None if the driver does not know."""
         return UNKNOWN if getattr(raw, "closed", False) else None
 
     def fileno(self, raw):
-        """The descriptor of the connection's socket, or None."""
+        """Return the descriptor of the connection's socket, or None."""
         try:
             return raw.fileno()
         except AttributeError:
@@ -104,9 +106,9 @@ class Driver(object):
             return None
 
     def ping(self, raw, timeout, statement="SELECT 1"):
-        """Whether the server answers in so many seconds. Leaves no transaction open.
+        """Whether the server answers within ``timeout`` seconds. Leaves no transaction open.
 
-        ``statement`` is sent where the driver has no ping() of its own.
+        ``statement`` is sent if the driver has no ping() of its own.
         """
         try:
             with self.limit(raw, timeout):
@@ -123,7 +125,7 @@ class Driver(object):
         if not callable(ping):
             self._execute(raw, statement)
         elif _takes(ping, "reconnect"):
-            # PyMySQL's opens another session by default before 1.2.
+            # Before PyMySQL 1.2, ping() opens another session by default.
             ping(reconnect=False)
         else:
             ping()
@@ -138,7 +140,7 @@ class Driver(object):
         raw.rollback()
 
     def rollback(self, raw, timeout):
-        """Roll back in so many seconds, or raise what the driver raises."""
+        """Roll back within ``timeout`` seconds, or raise the driver's error."""
         with self.limit(raw, timeout):
             self._rollback(raw)
 
@@ -146,18 +148,18 @@ class Driver(object):
         raw.rollback()
 
     def limit(self, raw, timeout):
-        """``with driver.limit(raw, seconds):`` the socket is shut down if the block lasts longer."""
+        """Return a context manager that shuts down the socket if its block exceeds ``timeout``."""
         return Limit(partial(self.fileno, raw), timeout)
 
     def is_its_error(self, raw, error):
-        """Whether the driver raised it, of whatever kind, or the system through it.
+        """Whether an error is one of the driver's, of any class, or comes from a system call.
 
-        Nothing else may be caught. A signal's handler, or a greenlet's time-out, can raise anywhere.
+        No other error may be caught: a signal handler or a greenlet's timeout can raise anywhere.
         """
         return isinstance(error, _errors_of(raw)) or is_the_systems(error)
 
     def cancel(self, raw):
-        """Ask the server to give up the query that is still running, where the driver can."""
+        """Ask the server to cancel the running query, if the driver can."""
         try:
             self._cancel(raw)
         except Exception as error:
@@ -169,34 +171,35 @@ class Driver(object):
         pass
 
     def is_held(self, raw):
-        """Whether the next call would wait for another one that has not ended."""
+        """Whether a call would have to wait until another call on the connection has ended."""
         return False
 
     def is_server_side(self, cursor):
-        """Whether the rows of a cursor are still in the server, in the session."""
+        """Whether the rows of a cursor are still in its session on the server."""
         return False
 
     #: Attributes of a connection that requests may set.
     flag_names = ()
 
     def flags(self, raw):
-        """What requests may set on the connection, as it is now."""
+        """Return the present values of everything that requests may set on the connection."""
         return tuple([getattr(raw, name, None) for name in self.flag_names])
 
     def has_changed(self, raw, flags):
-        """Whether something is not as flags() said earlier. Asked at every checkin."""
+        """Whether the connection differs from an earlier flags(). Called at every checkin."""
         return self.flags(raw) != flags
 
     def restore(self, raw, flags, timeout, skip=()):
-        """Set an idle connection to what flags() said earlier, and forget its messages.
+        """Restore an idle connection to an earlier flags(), and drop its messages.
 
-        Return why the connection cannot be kept, or None. ``skip``: names to leave as they are.
+        Return the reason if the connection cannot be kept, else None. ``timeout``: seconds for each
+        attribute. ``skip``: names of attributes to leave as they are.
         """
         if self.is_held(raw):
             return "busy"
         for name, value in zip(self.flag_names, flags):
             if name not in skip and getattr(raw, name, None) != value:
-                # Some of these ask the server.
+                # Setting some of these talks to the server.
                 with self.limit(raw, timeout):
                     setattr(raw, name, value)
         self.forget_messages(raw)
@@ -205,7 +208,7 @@ class Driver(object):
         """Drop notifications and notices that nobody has read."""
 
     def close(self, raw):
-        """Close for real. An error only says that the peer was faster."""
+        """Close the connection. A driver's error is only logged: the peer has closed it first."""
         try:
             raw.close()
         except Exception as error:
@@ -214,18 +217,18 @@ class Driver(object):
             logger.debug("closing a connection failed: %s", error)
 
     def close_cursor(self, cursor):
-        """Close a cursor whose result the client holds."""
+        """Close a cursor whose rows are in the client."""
         cursor.close()
 
     def shut_down(self, raw):
-        """End the session without the driver, also while another thread is inside it."""
+        """Shut the socket down, bypassing the driver, which another thread may be using."""
         Limit(partial(self.fileno, raw), None).shut_down()
 
     def detach(self, raw):
-        """Let nothing more reach the server. Returns False where that cannot be done.
+        """Cut this process off from the server. Return False if that is not possible.
 
-        The descriptor is pointed at /dev/null (as Rails does it), and stays open: nobody else can
-        get its number, and the server's end of the line is closed when the last process has done so.
+        The descriptor is pointed at /dev/null, as Rails does, and stays open: no other file can get
+        its number. The connection ends for the server when the last process has let go of it.
         """
         fd = self.fileno(raw)
         if fd is None:
@@ -236,10 +239,10 @@ class Driver(object):
         return True
 
     def abandon(self, raw):
-        """Let go of a connection that belongs to the process this one was forked from.
+        """Let go of a connection that belongs to a parent process.
 
-        No close, of whomever, may reach the other process's session. One that cannot be detached is
-        kept from the garbage collector, whose close would.
+        No close() in this process may reach the parent's session. A connection that cannot be
+        detached is kept from the garbage collector, which would close it.
         """
         if self.detach(raw):
             self.close(raw)
@@ -251,15 +254,15 @@ _abandoned = []
 
 
 def is_the_systems(error):
-    """Whether an error comes from a call to the system.
+    """Whether an error comes from a system call.
 
-    One that somebody raises himself, like a TimeoutError, has no errno.
+    An error that Python code raises by itself, such as a TimeoutError, has no errno.
     """
     return isinstance(error, EnvironmentError) and error.errno is not None
 
 
 def _errors_of(raw):
-    """The driver's Error: PEP 249 has it on connections as an extension, and in the module."""
+    """Return the driver's Error class, of the connection (PEP 249's extension) or of the module."""
     error = getattr(raw, "Error", None)
     for cls in raw.__class__.__mro__:
         for name in (cls.__module__, cls.__module__.partition(".")[0]):
@@ -276,7 +279,7 @@ def _takes(function, argument):
 
 
 def seconds_of(theirs):
-    """A user's time-out as a number, 0 for no limit; None if the driver will refuse it."""
+    """Return a user's timeout in whole seconds; 0: no limit; None: the driver will refuse it."""
     try:
         return max(0, int(theirs or 0))
     except (TypeError, ValueError):
@@ -284,8 +287,11 @@ def seconds_of(theirs):
 
 
 def capped_timeout(theirs, seconds):
-    """A user's time-out or ours, in whole seconds. One that the driver will refuse stays."""
-    # What is left of a whole second has begun to run out already.
+    """Return the shorter of a user's timeout and ours, in whole seconds.
+
+    A timeout of the user's that the driver will refuse is returned as it is.
+    """
+    # Round down, but allow for the moment that has passed since the deadline was set.
     ours = max(1, int(seconds + 0.05))
     given = seconds_of(theirs)
     if given is None:
@@ -294,7 +300,7 @@ def capped_timeout(theirs, seconds):
 
 
 def count_addresses(hosts):
-    """How many addresses a driver may try for hosts: a name can have several."""
+    """Return how many addresses a driver may try for ``hosts``: a name can have several."""
     return sum(_count_addresses(host) for host in hosts)
 
 

@@ -4,10 +4,11 @@ from __future__ import absolute_import
 
 from persistconn.drivers.base import IDLE, INTRANS, UNKNOWN, Driver, capped_timeout
 
-# A flag that comes with every answer of a MySQL server.
+# A status flag in every answer of a MySQL server.
 SERVER_STATUS_IN_TRANS = 1
 
-# Too many connections, shutting down, socket or host out of reach, lost while connecting.
+# Codes of transient errors: too many connections, server shutting down, socket or host not
+# reachable, connection lost while connecting.
 NO_ENTRY = frozenset([1040, 1053, 2002, 2003, 2006, 2013, 2055])
 
 

@@ -1,4 +1,4 @@
-"""psycopg2, and what it has in common with psycopg 3: libpq."""
+"""psycopg2, and the use of libpq that it shares with psycopg 3."""
 
 from __future__ import absolute_import
 
@@ -7,11 +7,11 @@ import re
 
 from persistconn.drivers.base import IDLE, Driver, capped_timeout
 
-# What a server answers (SQLSTATE) while it stops, has crashed, starts, or has no slot.
+# SQLSTATEs of a server that is stopping, has crashed, is starting, or has no free slot.
 NO_ENTRY = frozenset(["57P01", "57P02", "57P03", "53300"])
 CONNECTION_EXCEPTION = "08"
 
-# The same as it is written, by the server and by PgBouncer, and what libpq says by itself.
+# Texts of transient errors: from the server and PgBouncer, and from libpq itself.
 SERVER_SAYS = (
     "the database system is ",
     "too many clients",
@@ -43,11 +43,11 @@ LIBPQ_SAYS = (
     "hot standby mode",
 )
 
-#: Names and values in these texts that are the user's own: a host can be called "timed out".
+#: The user's own names and values, quoted in these texts: a host can be called "timed out".
 QUOTED = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'(?=[,:])")
 
-# The parameters that a server reports with any answer, and which a session that is to write, as
-# ``target_session_attrs`` has it, must have off.
+# By ``target_session_attrs``: the server parameters that must be off in a session that can write.
+# The server reports them with its answers.
 READ_ONLY_BY = {
     "read-write": ("in_hot_standby", "default_transaction_read_only"),
     "primary": ("in_hot_standby",),
@@ -58,22 +58,22 @@ class Psycopg2(Driver):
     flag_names = ("isolation_level", "readonly", "deferrable", "autocommit", "cursor_factory")
 
     def status(self, raw):
-        # ``closed`` stays 0 after some losses, while libpq has dropped the socket already.
+        # After some losses ``closed`` stays 0, although libpq has dropped the socket already.
         return raw.get_transaction_status()
 
     def isolation_level(self, raw):
-        """The level as set_isolation_level() takes it: 0 is autocommit, also from 2.7 on."""
+        """Return the level for set_isolation_level(); 0 is autocommit, also from psycopg2 2.7."""
         return 0 if getattr(raw, "autocommit", False) else raw.isolation_level
 
     def flags(self, raw):
-        # register_type() knows only the first of a connection's two dicts of typecasters.
+        # Of a connection's two dicts of typecasters, register_type() changes only string_types.
         types = raw.string_types
         return Driver.flags(self, raw), raw.notices, raw.notifies, types, list(types.items())
 
     def has_changed(self, raw, flags):
         values, notices, notifies, types, before = flags
         try:
-            # Spelt out, as asking by name is three times as dear.
+            # Spelt out, because getattr() takes three times as long.
             now = (
                 raw.isolation_level,
                 raw.readonly,
@@ -91,11 +91,11 @@ class Psycopg2(Driver):
             ):
                 return True
             for oid, typecaster in before:
-                # Two of the same oid are equal.
+                # Not ``!=``: two typecasters of the same oid are equal.
                 if types[oid] is not typecaster:
                     return True
             return False
-        except (AttributeError, KeyError):  # before psycopg2 2.7 there are not all of these
+        except (AttributeError, KeyError):  # psycopg2 before 2.7, or a typecaster was removed
             return True
 
     def restore(self, raw, flags, timeout, skip=()):
@@ -124,18 +124,18 @@ class Psycopg2(Driver):
 
     def _rollback(self, raw):
         raw.rollback()
-        # In autocommit psycopg2 knows nothing of a BEGIN that was sent as a statement.
+        # In autocommit psycopg2 does not notice a BEGIN that was sent as a statement.
         if self.status(raw) != IDLE:
             raw.cursor().execute("ROLLBACK")
 
-    #: Before version 17, libpq makes 2 seconds of 1; so does psycopg 3.
+    #: libpq before version 17, and psycopg 3, take a timeout of 1 second for 2.
     shortest_timeout = 2
 
     def connect_timeout(self, params):
         return params.get("connect_timeout", os.environ.get("PGCONNECT_TIMEOUT"))
 
     def has_timeout(self, params):
-        # A service's file may set one, which ours would override.
+        # A service file may set a timeout, which ours would override.
         return Driver.has_timeout(self, params) or bool(
             params.get("service") or os.environ.get("PGSERVICE")
         )
@@ -152,7 +152,8 @@ class Psycopg2(Driver):
         if state is not None:
             return state in NO_ENTRY or state.startswith(CONNECTION_EXCEPTION)
         text = QUOTED.sub("", str(error))
-        # One address of a host may have refused before another one answered: an answer counts more.
+        # The text can name several addresses. A server's answer (FATAL) counts more than an address
+        # that refused.
         answers = [line for line in text.splitlines() if "FATAL:" in line]
         if answers:
             return all(_has_one_of(SERVER_SAYS, answer) for answer in answers)
@@ -166,7 +167,7 @@ class Psycopg2(Driver):
 
 
 def _empty(messages):
-    """Empty a list, or what a receiver has put in its place."""
+    """Empty a list of messages, or the object that a receiver has put in its place."""
     try:
         del messages[:]
     except TypeError:

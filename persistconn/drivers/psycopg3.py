@@ -5,7 +5,7 @@ from __future__ import absolute_import
 from persistconn.drivers.base import Driver
 from persistconn.drivers.postgresql import Psycopg2
 
-#: Seconds that asking the server to give up a query may take.
+#: Seconds that a request to cancel a query may take.
 CANCEL_TIMEOUT = 2
 
 
@@ -21,7 +21,7 @@ class Psycopg3(Psycopg2):
         "prepare_threshold",
         "prepared_max",
     )
-    # The first of these, where no property is in between.
+    # The first seven of flag_names, as attributes that are not properties.
     private_names = (
         "_isolation_level",
         "_read_only",
@@ -38,11 +38,11 @@ class Psycopg3(Psycopg2):
     def flags(self, raw):
         try:
             return self._private_flags(raw)
-        except (AttributeError, KeyError):  # a psycopg with other private names
+        except (AttributeError, KeyError):  # this psycopg has other private names
             return (Driver.flags(self, raw),)
 
     def _private_flags(self, raw):
-        # A copy of the adapters shares their tables until something is registered, in a new table.
+        # The copy of the adapters shares their tables. Registering something makes new tables.
         adapters = raw.adapters
         before = adapters.__class__(adapters)
         prepared, types, dumpers = raw._prepared, adapters.types, adapters._dumpers
@@ -61,7 +61,7 @@ class Psycopg3(Psycopg2):
             values, prepared, types, dumpers, auto, lists, copies, backlog, lock, _ = flags
         except ValueError:
             return Driver.flags(self, raw) != flags[0] or self.is_held(raw)
-        # Spelt out, and by private names, as the public ones are properties.
+        # Spelt out, and with private names, because the public ones are properties, which are slow.
         now = (
             raw._isolation_level,
             raw._read_only,
@@ -84,7 +84,7 @@ class Psycopg3(Psycopg2):
                 entries[:] = earlier
             dumpers.update(before._dumpers)
             types._registry = before.types._registry
-            # A copy, so that the tables are shared again, and not written into.
+            # Making a copy marks the tables as shared again, so that registering makes new ones.
             before.__class__(raw.adapters)
         return Driver.restore(self, raw, flags[0], timeout, skip)
 
@@ -93,13 +93,13 @@ class Psycopg3(Psycopg2):
             raw._notifies_backlog.clear()
 
     def is_held(self, raw):
-        # By another thread, or by a generator that waits for its next turn, as notifies() has one.
+        # Another thread has the lock, or a suspended generator, such as that of notifies().
         return raw.lock.locked()
 
     def parameter(self, raw, name):
         return raw.info.parameter_status(name)
 
     def _cancel(self, raw):
-        # The other ways to cancel have no time-out.
+        # The other ways to cancel have no timeout.
         if hasattr(raw, "cancel_safe"):
             raw.cancel_safe(timeout=CANCEL_TIMEOUT)
