@@ -4,7 +4,7 @@ The ways in which a connection leaves its user:
 
 release  The user returns the connection. The pool keeps or discards it.
 discard  The pool closes the connection and frees its slot.
-remove   The pool frees the slot. Somebody else has closed the connection, or nobody opened it.
+remove   The pool frees the slot of a connection that is closed already, or was never opened.
 let_go   Another thread may still use the connection. The slot is freed when that thread is done.
 drain    The pool discards idle connections now, and the others when they are released.
 

@@ -11,7 +11,7 @@ from persistconn.pool.entry import Entry
 class Slot(object):
     """The right to one open connection.
 
-    It lasts as long as the connection, even where only a cursor still refers to that.
+    It lasts as long as the connection, even if only a cursor still refers to the connection.
     """
 
     __slots__ = (
