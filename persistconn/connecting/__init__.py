@@ -1,1 +1,1 @@
-"""Opening a connection: the attempt, its time limit, and the circuit breaker that it passes."""
+"""Opening a connection: the attempt, its time limit, and the circuit breaker around it."""

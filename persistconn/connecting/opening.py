@@ -51,8 +51,8 @@ class Opening(object):
         return self._driver.fileno(self.wrapper.connection)
 
     def _limit(self, seconds):
-        # This limits the statements with which Django and receivers set a connection up. It needs a
-        # thread, and applications may connect while they are imported, before a fork in C.
+        # This limits the statements with which Django and receivers set a connection up. The limit
+        # needs a thread, and applications may connect while they are imported, before a fork in C.
         if self.seconds == 0 or threads.FORKS_IN_C_KEEP_LOCKS:
             seconds = None
         return Limit(self.fileno, seconds)

@@ -23,7 +23,7 @@ def nobody():
 
 
 class Outage(object):
-    """The time from the transient error that opens the circuit to the answer that closes it."""
+    """An open circuit, from the transient error that opens it to the answer that closes it."""
 
     def __init__(self, error, took):
         self._pause = FIRST_PAUSE

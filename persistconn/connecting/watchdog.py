@@ -1,8 +1,8 @@
 """Shuts down a socket when its server takes too long to answer. Independent of Django and drivers.
 
-No driver can limit every wait for a network: a timeout of the kernel does not notice a server
-process that is stopped, or a PgBouncer whose server is gone. So another thread shuts the socket
-down, and the driver sees its connection end, whatever it waits for.
+No driver limits its waits in every case: a timeout of the kernel does not notice a server process
+that is stopped, or a PgBouncer whose server is gone. So another thread shuts the socket down, and
+the driver sees its connection end, whatever it waits for.
 
 There are no locks, because a signal handler may come at any point, and raise an exception or use a
 limit of its own. Each decision is one atomic operation on a set or a dict.

@@ -128,7 +128,7 @@ class Psycopg2(Driver):
         if self.status(raw) != IDLE:
             raw.cursor().execute("ROLLBACK")
 
-    #: libpq before version 17, and psycopg 3, take a timeout of 1 second for 2.
+    #: libpq before version 17, and psycopg 3, turn a timeout of 1 second into 2.
     shortest_timeout = 2
 
     def connect_timeout(self, params):
