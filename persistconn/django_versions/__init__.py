@@ -1,7 +1,7 @@
-"""The one place for differences between Djangos: the same few questions, answered by era.
+"""The one place for differences between versions of Django: one class for each era.
 
-``dialect`` (SQLAlchemy's word) answers for the Django that runs. It is asked about wrappers,
-Django's objects behind ``connections[alias]``; the driver's own connection is called raw.
+``dialect`` (SQLAlchemy's term) is the object for the running Django. Its methods take wrappers,
+Django's objects behind ``connections[alias]``. The driver's own connection is called raw.
 """
 
 from __future__ import absolute_import
@@ -14,12 +14,12 @@ from persistconn.django_versions.managed import Django12, Django13, Django14, Dj
 
 
 class UnsupportedDjango(ImproperlyConfigured):
-    """The running Django is older than any that persistconn knows how to patch."""
+    """The running Django is older than any version that persistconn supports."""
 
 
-#: Before 1.7 an app is merely imported, and not even that before somebody needs all models.
+#: Before 1.7, Django only imports an app, and does so only when something needs all models.
 APPS_ARE_MERELY_IMPORTED = VERSION < (1, 7)
-#: From 3.2 Django finds the AppConfig by itself, and 3.2 and 4.0 warn when they are told.
+#: From 3.2, Django finds the AppConfig by itself; 3.2 and 4.0 warn about default_app_config.
 APP_CONFIG_MUST_BE_NAMED = VERSION < (3, 2)
 
 
@@ -28,7 +28,7 @@ OLDEST = ((1, 2), Django12)
 
 
 def for_version(version):
-    """Return the dialect for a Django's VERSION. Raises UnsupportedDjango."""
+    """Return the dialect for a django.VERSION. Raise UnsupportedDjango if that is too old."""
     for since, dialect_class in ERAS + (OLDEST,):
         if version >= since:
             return dialect_class()

@@ -1,4 +1,4 @@
-"""1.8 and later: autocommit and atomic blocks, and nothing else."""
+"""Django 1.8 and later: only autocommit and atomic blocks, no managed blocks."""
 
 from __future__ import absolute_import
 
@@ -9,9 +9,10 @@ from persistconn import compat, drivers
 from persistconn.django_versions import hooks
 from persistconn.patching import are_djangos
 
-#: connect() sets them anew at each opening, often to what they were: Django's own age, too.
+#: Attributes that connect() sets at each opening, often to the value that they had; ``close_at``
+#: is Django's own age limit.
 CARRIED = ("close_at", "health_check_enabled", "isolation_level", "autocommit")
-#: The wrapper's own affairs, which are no part of what opening a connection sets.
+#: Attributes that belong to the wrapper, not to the connection that it opens.
 NOT_CARRIED = frozenset(
     "connection _persistconn settings_dict alias _thread_ident _thread_sharing_count"
     " _thread_sharing_lock allow_thread_sharing queries queries_log queries_logged"
@@ -23,38 +24,38 @@ NOT_CARRIED = frozenset(
 
 
 class Django18(object):
-    """1.8 and later."""
+    """Django 1.8 and later."""
 
     backends = "django.db.backends.base.base"
     creation = "django.db.backends.base.creation"
     end_of_work = "close_old_connections"
-    #: The alias of connections that make and drop databases, of which Django closes not every one.
+    #: The alias of connections that create and drop databases. Django does not close all of them.
     maintenance = "__no_db__"
     carried_always = CARRIED
     not_carried = NOT_CARRIED
     carried_as_new = {"errors_occurred": False, "health_check_done": True}
-    #: Whether there are managed blocks. Somebody can forget to leave one, without a connection too.
+    #: Whether there are managed blocks. A view can forget to leave one, even without a connection.
     has_managed_blocks = False
-    #: ``with dialect.connecting(wrapper, hook):`` the hook opens the raw connection.
+    #: ``with dialect.connecting(wrapper, hook):`` lets the hook open the raw connection.
     connecting = staticmethod(hooks.by_method)
-    # By class: its close() and _close() when they were looked at, and were Django's own.
+    # By class: the close() and _close() that were checked, and were Django's own.
     _closes = {}
 
     def database_module(self, wrapper):
-        """The driver's module, which a wrapper connects by."""
+        """Return the driver's module that a wrapper connects with, or None."""
         return getattr(wrapper, "Database", None)
 
     def initialised(self):
-        """The wrappers of this thread, without making any."""
+        """Return the wrappers that this thread has. Makes none."""
         from django.db import connections
 
         mine = connections._connections
         return [getattr(mine, alias) for alias in connections if hasattr(mine, alias)]
 
     def adopt(self, wrapper, entry):
-        """Give a closed wrapper a kept connection: what connect() does, but for opening one.
+        """Give a closed wrapper a kept connection: all that connect() does, except opening one.
 
-        Attributes that this Django does not know yet are set all the same, and do no harm.
+        Some attributes are set that this Django does not have yet, which does no harm.
         """
         wrapper.connection = entry.raw
         if (
@@ -68,10 +69,11 @@ class Django18(object):
         wrapper.__dict__.update(entry.carried)
 
     def carried(self, wrapper, before, noted):
-        """Return what opening the connection set on the wrapper, for the next one that adopts it.
+        """Return the attributes that opening a connection set, for wrappers that adopt it later.
 
-        ``before``: the wrapper's attributes before; ``noted``: the names that any opening has set,
-        as one that sets the same value again cannot be seen.
+        ``before``: the wrapper's attributes before the opening. ``noted``: a set; the names whose
+        values have changed are added to it. All noted names are returned, because an opening that
+        sets the same value again shows no change.
         """
         now = wrapper.__dict__
         for name in list(now):
@@ -82,16 +84,16 @@ class Django18(object):
         return dict(carried, **self.carried_as_new)
 
     def is_under_way(self, wrapper):
-        """Whether the wrapper's connection is not as connect() leaves one, and is again later."""
+        """Whether an atomic block is open, or autocommit differs from the settings."""
         return wrapper.in_atomic_block or wrapper.autocommit != wrapper.settings_dict["AUTOCOMMIT"]
 
     def commit_setup(self, wrapper, entry):
-        """Finish what Django did to open a connection, before it is first used."""
+        """Commit the statements with which Django set up a new connection, if it has not."""
 
     def may_reconnect(self, wrapper, status):
-        """Whether nothing is lost if the wrapper's connection is replaced by another now.
+        """Whether the wrapper's connection can be replaced now without losing a transaction.
 
-        ``status``: what the driver says of the transaction.
+        ``status``: the transaction's status by the driver.
         """
         if wrapper.in_atomic_block:
             return False
@@ -101,18 +103,18 @@ class Django18(object):
         return status in drivers.NOTHING_OPEN or (status is None and autocommit)
 
     def is_in_a_block(self, wrapper):
-        """Whether a block that began before this unit of work, a TestCase's, is still open."""
+        """Whether the wrapper is in an atomic block, a view's or a TestCase's."""
         return wrapper.in_atomic_block
 
     def leave_blocks(self, wrapper):
-        """Let the wrapper be outside all blocks: a forked child is in none of its parent's."""
+        """Mark the wrapper as outside all blocks."""
         wrapper.in_atomic_block = wrapper.needs_rollback = wrapper.closed_in_transaction = False
         wrapper.savepoint_ids, wrapper.atomic_blocks, wrapper.run_on_commit = [], [], []
 
     def has_own_close(self, wrapper):
-        """Whether a backend, or whoever patched it, does more at close() than Django.
+        """Whether a backend or a patch has replaced Django's close() or _close().
 
-        Multi-tenant backends forget there what they cached about the session, its search_path.
+        Multi-tenant backends clear there their cache of the session's state, its search_path.
         """
         cls, own = wrapper.__class__, wrapper.__dict__
         if "close" in own or "_close" in own:
@@ -126,13 +128,13 @@ class Django18(object):
         return False
 
     def is_in_manual_mode(self, wrapper):
-        """Whether somebody has switched autocommit off (or on) by hand."""
+        """Whether autocommit was switched off (or on) by hand, outside atomic blocks."""
         if wrapper.in_atomic_block:
             return False
         return wrapper.autocommit != wrapper.settings_dict["AUTOCOMMIT"]
 
     def callers_of_ensure_connection(self):
-        """The ids of the code of those Django functions that ensure it for their own use."""
+        """Return the ids of the code of Django's functions that call it for their own use."""
         cls = import_module(self.backends).BaseDatabaseWrapper
         return frozenset(
             id(compat.innermost(vars(cls)[name]).__code__)
@@ -140,48 +142,51 @@ class Django18(object):
         )
 
     def refuse_event_loop(self):
-        """Raise what Django raises where an event loop runs, and where it does."""
+        """Raise SynchronousOnlyOperation as Django does, if this Django has it and a loop runs."""
         asyncio = sys.modules.get("django.utils.asyncio")
         if asyncio is not None:
             asyncio.async_unsafe(bool)()
 
     def is_registered(self, wrapper):
-        """Whether Django's ``connections`` have the wrapper here, and so end its work."""
+        """Whether Django's ``connections`` hold the wrapper in this thread or task.
+
+        If so, Django ends its work.
+        """
         from django.db import connections
 
-        # Asked first, as the registry answers for an alias it has not by an exception, whose frames
-        # can outlive the thread.
+        # Try this alias first: for an alias without a wrapper the registry raises an exception,
+        # whose frames can outlive the thread.
         if getattr(connections._connections, wrapper.alias, None) is wrapper:
             return True
         return any(known is wrapper for known in self.initialised())
 
     def probe(self, wrapper):
-        """The statement that asks the server whether it is there."""
+        """Return the SQL statement of a ping."""
         return "SELECT 1" + getattr(wrapper.features, "bare_select_suffix", "")
 
     def belongs_to(self, wrapper, ident):
-        """Whether nobody but the thread of this ident uses the wrapper."""
+        """Whether only the thread with this ident may use the wrapper."""
         return wrapper._thread_ident == ident and not wrapper.allow_thread_sharing
 
     def end_blocks(self, wrapper):
-        """Leave the managed blocks that somebody entered and forgot. Raises where Django does."""
+        """Leave the managed blocks that are still open. Raises the errors of Django's own abort()."""
 
     def forget_transactions(self, wrapper):
-        """Reset a wrapper to what it is outside all blocks."""
+        """Reset a wrapper's transaction state to the state outside all managed blocks."""
 
     def restore(self, wrapper, entry):
-        """Reset an idle connection to what it was at its opening, and to what the settings say.
+        """Reset an idle connection to its state at the opening, and to the settings' autocommit.
 
-        Return why it cannot be kept, or None.
+        Return the reason if it cannot be kept, else None.
         """
         autocommit = wrapper.settings_dict["AUTOCOMMIT"]
         if wrapper.autocommit != autocommit:
             wrapper._set_autocommit(autocommit)
             wrapper.autocommit = autocommit
-        # psycopg2's set_isolation_level() switches autocommit off, and the wrapper does not know.
+        # psycopg2's set_isolation_level() switches autocommit off without the wrapper's knowledge.
         if entry.driver.has_changed(entry.raw, entry.flags):
             return entry.driver.restore(entry.raw, entry.flags, entry.pool.values.check_timeout)
 
     def end_stock(self, wrapper):
-        """End a unit of work as Django does by itself."""
+        """End a unit of work as unpatched Django does."""
         wrapper.close_if_unusable_or_obsolete()

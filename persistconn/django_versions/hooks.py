@@ -1,8 +1,8 @@
-"""How to be asked when a wrapper opens its raw connection, with the parameters it does that by.
+"""Hooks into a wrapper's opening of its raw connection.
 
-``with by_method(wrapper, hook):`` the wrapper's next connection is what ``hook(connect, params)``
-returns, which calls ``connect(params)``. The settings stay what and where they are, and no other
-wrapper or thread is concerned.
+Inside ``with by_method(wrapper, hook):``, ``hook(connect, params)`` opens the wrapper's next
+connection: it calls ``connect(params)`` and returns the connection. The settings do not change,
+and no other wrapper or thread is affected.
 """
 
 from __future__ import absolute_import
@@ -18,13 +18,13 @@ METHOD = "get_new_connection"
 
 
 class _Replacement(object):
-    """Takes the place of a wrapper's method, for one call."""
+    """Replaces a wrapper's method for one call."""
 
     def __init__(self, wrapper, hook):
         self._wrapper, self._hook = wrapper, hook
         self._own = wrapper.__dict__.get(METHOD)
         if isinstance(self._own, _Replacement):
-            # From another thread that shares the wrapper.
+            # Another thread, which shares the wrapper, has set it.
             self._own = self._own._own
 
     def __call__(self, params):
@@ -40,7 +40,7 @@ class _Replacement(object):
 
 @contextlib.contextmanager
 def by_method(wrapper, hook):
-    """1.6 and later: a wrapper has a method for it."""
+    """Django 1.6 and later: a wrapper opens its connection by get_new_connection()."""
     replacement = _Replacement(wrapper, hook)
     try:
         wrapper.__dict__[METHOD] = replacement
@@ -51,7 +51,7 @@ def by_method(wrapper, hook):
 
 @contextlib.contextmanager
 def by_module(wrapper, hook):
-    """Before: cursor() calls ``Database.connect()``. Needs a HookedModule there."""
+    """Before 1.6: cursor() calls ``Database.connect()``. ``Database`` must be a HookedModule."""
     ident = compat.get_ident()
     outer = _hooks.get(ident)
     try:

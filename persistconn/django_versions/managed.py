@@ -1,4 +1,4 @@
-"""1.2 to 1.7: managed transactions, alone or on top of autocommit."""
+"""Django 1.2 to 1.7: managed transactions, alone or on top of autocommit."""
 
 from __future__ import absolute_import
 
@@ -11,19 +11,18 @@ from persistconn.patching import are_djangos
 
 
 class Django16(Django18):
-    """1.6 and 1.7: managed transactions are still there, on top of autocommit."""
+    """Django 1.6 and 1.7: managed transactions still exist, on top of autocommit."""
 
     backends = "django.db.backends"
     creation = "django.db.backends.creation"
     has_managed_blocks = True
 
     def initialised(self):
-        # An import costs more than all the rest of it.
+        # An import statement would take longer than the rest of this function.
         return list(sys.modules["django.db"].connections._connections.__dict__.values())
 
     def is_clean(self, wrapper):
-        """Whether the wrapper is as end_blocks() leaves it."""
-        # A new wrapper's is None, by which 1.3 to 1.5 tell that it was never in a block.
+        """Whether the wrapper is in the state that end_blocks() leaves."""
         is_clean = wrapper._dirty is False and not wrapper.savepoint_state
         return is_clean and not wrapper.transaction_state
 
@@ -43,7 +42,7 @@ class Django16(Django18):
 
     def forget_transactions(self, wrapper):
         del wrapper.transaction_state[:]
-        # Not by set_clean(), which the dummy backend refuses.
+        # Not by set_clean(), which raises an error in the dummy backend.
         wrapper._dirty = False
         wrapper.savepoint_state = 0
 
@@ -58,7 +57,7 @@ class Django16(Django18):
 
 
 class Django14(Django16):
-    """1.4 and 1.5: the first statement opens a transaction, and cursor() connects."""
+    """Django 1.4 and 1.5: the first statement opens a transaction, and cursor() connects."""
 
     end_of_work = "close_connection"
     connecting = staticmethod(hooks.by_module)
@@ -72,7 +71,7 @@ class Django14(Django16):
             if hasattr(module, "Database"):
                 return module.Database
 
-    # The isolation level is the wrapper's own, and survives its connections.
+    # The isolation level belongs to the wrapper, and outlives its connections.
     carried_always = ()
     not_carried = NOT_CARRIED | {"isolation_level"}
     carried_as_new = {}
@@ -84,7 +83,7 @@ class Django14(Django16):
         return False
 
     def adopt(self, wrapper, entry):
-        # The managed stack is left as it is: TransactionMiddleware is in its block already.
+        # Leave the stack of managed blocks: TransactionMiddleware has entered its block already.
         wrapper.connection = entry.raw
         wrapper.__dict__.update(entry.carried)
         self._set_isolation_level(wrapper, entry)
@@ -96,14 +95,14 @@ class Django14(Django16):
                 entry.raw.set_isolation_level(wanted)
 
     def commit_setup(self, wrapper, entry):
-        # 1.2 and 1.3 set the time zone in the first transaction, and a rollback would lose it for
-        # as long as the connection lives (Django #17062); so it is for a connection_created
-        # receiver's SET on all of them.
+        # 1.2 and 1.3 set the time zone in the first transaction, and a rollback would undo that for
+        # the connection's whole life (Django #17062). On 1.2 to 1.5 it would also undo a SET by a
+        # connection_created receiver.
         if entry.driver.status(entry.raw) == drivers.INTRANS:
             entry.raw.commit()
 
     def may_reconnect(self, wrapper, status):
-        # Between two transactions of a managed block there is nothing to lose either.
+        # IDLE suffices: even in a managed block, nothing is lost between two transactions.
         return status == drivers.IDLE or (
             status == drivers.UNKNOWN and not self.is_managed(wrapper)
         )
@@ -112,14 +111,13 @@ class Django14(Django16):
         return wrapper.is_managed()
 
     def is_in_a_managed_block(self, wrapper):
-        """Whether somebody will have to commit or roll back. TRANSACTIONS_MANAGED is no block."""
+        """Whether a managed block is open. The setting TRANSACTIONS_MANAGED does not open one."""
         return bool(wrapper.transaction_state) and wrapper.is_managed()
 
     def has_something_to_end(self, wrapper):
-        """Whether the managed block that the wrapper is in must commit or roll back at its end.
+        """Whether the wrapper's managed block must commit or roll back at its end.
 
-        Django asks itself whether something is "dirty", and knows of no reads, and on 1.2 of no
-        raw SQL. The driver knows better.
+        Django's "dirty" flag misses reads, and on 1.2 also raw SQL. The driver's status does not.
         """
         raw = wrapper.connection
         driver = drivers.of(raw) if raw is not None else None
@@ -131,9 +129,9 @@ class Django14(Django16):
         self.forget_transactions(wrapper)
 
     def is_in_a_block(self, wrapper):
-        # An import would ask for settings, and costs a microsecond each time.
+        # An import would need settings, and take a microsecond each time.
         transaction = sys.modules.get("django.db.transaction")
-        # That is how TestCase does it: what would end its transaction does nothing meanwhile.
+        # TestCase puts nop() in place of the functions that would end its transaction.
         return transaction is not None and transaction.commit.__name__ == "nop"
 
     def forget_transactions(self, wrapper):
@@ -143,31 +141,32 @@ class Django14(Django16):
         self._leave_isolation_level(wrapper)
 
     def _leave_isolation_level(self, wrapper):
-        # With OPTIONS["autocommit"], 1.2 to 1.4 stay at 1 for good after the first managed block.
+        # With OPTIONS["autocommit"], 1.2 to 1.4 stay at level 1 after the first managed block.
         if wrapper.features.uses_autocommit and wrapper.isolation_level:
             wrapper._set_isolation_level(0)
 
     def restore(self, wrapper, entry):
         if entry.driver.has_changed(entry.raw, entry.flags):
             self._set_isolation_level(wrapper, entry)
-            # What the wrapper's isolation level has settled already.
+            # _set_isolation_level() has restored these already.
             skip = ("autocommit", "isolation_level")
             timeout = entry.pool.values.check_timeout
             return entry.driver.restore(entry.raw, entry.flags, timeout, skip)
 
     def is_clean(self, wrapper):
         if wrapper.features.uses_autocommit and wrapper.isolation_level:
-            return False  # forget_transactions() leaves that, too
+            return False  # forget_transactions() resets the level, too
+        # In a new wrapper of 1.3 to 1.5, which was never in a block, _dirty is None.
         is_clean = wrapper._dirty is False and not wrapper.savepoint_state
         return is_clean and not wrapper.transaction_state
 
     def abort(self, wrapper):
-        # 1.2, 1.3 and 1.4.0 have none.
+        # 1.2, 1.3 and 1.4.0 have no abort().
         if hasattr(wrapper, "abort"):
             wrapper.abort()
 
     def begins_a_unit_of_work(self, sender):
-        """Whether a request_started comes from a real request, not from inside a test."""
+        """Whether request_started was sent for a real request, not inside a test."""
         client = sys.modules.get("django.test.client")
         if client is not None and isinstance(sender, type):
             if issubclass(sender, client.ClientHandler):
@@ -181,13 +180,13 @@ class Django14(Django16):
 
 
 class Django13(Django14):
-    """A wrapper is one object for all threads, with attributes that each thread has for itself."""
+    """Django 1.3: a wrapper is one ``threading.local`` for all threads."""
 
     def is_registered(self, wrapper):
         return any(known is wrapper for known in self.initialised())
 
     def belongs_to(self, wrapper, ident):
-        # What the thread had in it is gone with the thread.
+        # The thread's attributes of the wrapper are gone with the thread.
         return False
 
     def initialised(self):
@@ -197,7 +196,7 @@ class Django13(Django14):
 
 
 class Django12(Django13):
-    """Managed transactions are kept account of in the module django.db.transaction."""
+    """Django 1.2: the module django.db.transaction has the state of managed transactions."""
 
     def wrapper(self, alias):
         from django.db import DEFAULT_DB_ALIAS, connections
@@ -205,7 +204,7 @@ class Django12(Django13):
         return connections[alias or DEFAULT_DB_ALIAS]
 
     def is_clean(self, wrapper):
-        return False  # asking costs as much as ending them
+        return False  # checking takes as long as end_blocks()
 
     def is_managed(self, wrapper):
         from django.db import transaction
