@@ -169,7 +169,7 @@ class Django18(object):
         return wrapper._thread_ident == ident and not wrapper.allow_thread_sharing
 
     def end_blocks(self, wrapper):
-        """Leave the managed blocks that are still open. Raises the errors of Django's own abort()."""
+        """Leave the managed blocks that are still open. May raise the rollback's error."""
 
     def forget_transactions(self, wrapper):
         """Reset a wrapper's transaction state to the state outside all managed blocks."""

@@ -30,8 +30,8 @@ class Pools(object):
     def use(self, key, alias, user):
         """Return the pool of a key, and set its ``values`` to those of the user, a Database.
 
-        A pool is retired when ``is_current()`` is false for all its users; each user's ``expire()``
-        is called then.
+        A pool can be retired when ``is_current()`` is false for all its users. Each user's
+        ``expire()`` is called then.
         """
         mine = self._process.get()
         while True:
