@@ -7,7 +7,7 @@ import sys
 
 
 class NotWithinItself(object):
-    """Drops a record that this thread logs while handlers are at work on another of the same logger.
+    """Drops a record that this thread logs while handlers are at work on one of the same logger.
 
     persistconn logs that it opened or closed a connection, and a handler may open one to write to.
     The filter reads the stack, because an exception at any point can make a flag wrong.
