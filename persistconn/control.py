@@ -78,7 +78,7 @@ def stats():
     """Return the counts of this process by alias, for every alias in DATABASES.
 
     ``opened``: connections opened so far. ``reused``: checkouts that got a kept connection.
-    ``in_use``, ``idle``: connections now; ``in_use`` includes those that are being opened.
+    ``in_use``, ``idle``: numbers of connections now. Those that are being opened are in use.
     ``discarded``: a dict from reasons to numbers of connections that were closed for them.
     ``waiting``: units of work that wait for a connection now.
     ``wait_seconds``: the sum of all waits that have ended.

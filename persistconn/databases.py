@@ -48,7 +48,7 @@ class Database(object):
         return wrapper.alias != dialect.maintenance and self.driver is not None
 
     def is_current(self):
-        """Whether the wrapper lives, and still has the settings that this object was made from."""
+        """Whether the wrapper is alive and still has the settings that made this object."""
         wrapper = self._wrapper()
         return wrapper is not None and self.is_of(wrapper.settings_dict)
 

@@ -21,9 +21,10 @@ FOREIGN = "foreign"
 
 
 class Lease(object):
-    """Belongs to one wrapper (on 1.2 and 1.3, to one thread's part of it), and lives as long.
+    """Belongs to one wrapper, on Django 1.2 and 1.3 to one thread's part of it.
 
-    It holds at most one entry, from the checkout to the checkin or the close.
+    It lives as long as the wrapper, and holds at most one entry, from the checkout to the checkin
+    or the close.
     """
 
     __slots__ = "wrapper database home entries cursors is_own is_registered".split()

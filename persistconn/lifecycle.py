@@ -31,8 +31,8 @@ from persistconn.work import Work, join, works
 def checkout(wrapper):
     """Give a closed wrapper a kept connection, or leave it closed if Django must open one.
 
-    Raises PoolTimeout if MAX_CONNS connections are in use for TIMEOUT seconds, and Django's
-    SynchronousOnlyOperation where an event loop runs.
+    Raises PoolTimeout if MAX_CONNS connections are in use for TIMEOUT seconds. Where an event loop
+    runs, raises SynchronousOnlyOperation if this Django does.
     """
     if compat.running_loop() is not None:
         dialect.refuse_event_loop()
@@ -56,7 +56,7 @@ def checkout(wrapper):
     if entry.raw is not None:
         dialect.adopt(wrapper, entry)
     held.put(entry)
-    # Once more, because a signal handler may have ended this unit of work since join().
+    # Added once more, because a signal handler may have ended this unit of work since join().
     home[id(wrapper)] = held.wrapper
 
 
@@ -182,7 +182,7 @@ def in_orm(function, *args, **kwargs):
 
 
 def request_started():
-    """End work that an earlier request left open in this thread: its response was not closed."""
+    """End work that an earlier request, whose response was not closed, left open in this thread."""
     work = works.mine
     if work.wrappers:
         _end_all(work, None)

@@ -37,7 +37,7 @@ def join(wrapper, held):
     Return the wrappers of that unit of work.
     """
     if held.home is None or not held.is_registered:
-        # Not only at the end, because a coroutine has a registry of its own.
+        # Asked here, not only at the end, because a coroutine has a registry of its own.
         held.is_registered = dialect.is_registered(wrapper)
         held.home = works.find_home(wrapper)
     # An owner that has no Work yet will find the wrapper in Django's registry.
@@ -49,7 +49,7 @@ def join(wrapper, held):
 class Work(object):
     """The unit of work of one thread."""
 
-    turns = 0  # of all threads: how often persistconn was switched on
+    turns = 0  # one count for all threads: how often persistconn was switched on
 
     def __init__(self):
         self.ident = compat.get_ident()
