@@ -1,13 +1,13 @@
 """Add "persistconn" to INSTALLED_APPS, and Django keeps its database connections across requests.
 
 The first use of a database in a request takes an idle connection from a pool of the process, or
-lets Django open one. Before a kept connection is handed out it is made sure that its peer is
-still there. When the request ends, what it left open is rolled back and its connection goes back
-to the pool, instead of being closed. It is the same for a task, a thread or a loop: its end is
-what it always was in Django, ``close_old_connections()`` (``close_connection()`` before 1.6).
+lets Django open one. A connection from the pool passes a health check first. When the request
+ends, persistconn rolls back open transactions and returns the connection to the pool, instead of
+closing it. A task, a thread or a loop ends its work by the function that Django has for it:
+``close_old_connections()`` (``close_connection()`` before 1.6).
 
-``connection.close()`` still closes. Nothing is ever replaced inside a transaction, and no
-statement is ever sent twice. lifecycle.py tells the whole story in order.
+``connection.close()`` still closes the connection. persistconn never replaces a connection inside
+a transaction, and never sends a statement twice. lifecycle.py tells the whole story in order.
 """
 
 from __future__ import absolute_import
@@ -23,13 +23,13 @@ __all__ = ["disable", "drain", "enable", "install", "is_enabled", "stats", "unin
 
 __version__ = "0.1.0"
 
-# Python 2 complains about a logger without a handler, at the first warning.
+# Python 2 complains at the first warning of a logger that has no handler.
 logging.getLogger("persistconn").addHandler(logging.NullHandler())
 logging.getLogger("persistconn").addFilter(log.NotWithinItself())
 
 if django_versions.APP_CONFIG_MUST_BE_NAMED:
     default_app_config = "persistconn.apps.PersistconnConfig"
 
-# Not while settings.py is imported: there are no settings yet, and django.db would want some.
+# If settings.py imports this package, there are no settings yet, and django.db needs them.
 if django_versions.APPS_ARE_MERELY_IMPORTED and settings.configured:
     install()

@@ -1,5 +1,7 @@
-"""Account for open connections: those that Django has just opened, and those that were opened while
-persistconn was not asked.
+"""Account for open connections: give each its entry in the pool.
+
+Django has just opened the connection, or it was opened without persistconn: by hand, or while
+persistconn was off.
 """
 
 from __future__ import absolute_import
@@ -12,18 +14,21 @@ from persistconn.django_versions import dialect
 from persistconn.lease import OPEN, OPENING
 from persistconn.work import join
 
-# The code of functions in which a wrapper's entry can be neither in its lease nor idle.
+# The code of functions that can hold a wrapper's entry while neither its lease nor the pool does.
 _inside = set([lease.give_back.__code__])
 
 
 def has_the_entry(function):
-    """Mark a function of a ``wrapper`` as one in which the entry can be in neither."""
+    """Mark a function that can be the only holder of the entry of its argument ``wrapper``."""
     _inside.add(function.__code__)
     return function
 
 
 def account_for(wrapper):
-    """Take an open connection into account, whoever opened it. Return its entry if it is ours."""
+    """Return the entry of a wrapper's open connection, and make the entry if there is none yet.
+
+    Return None if persistconn does not keep the connection, or if another thread handles it now.
+    """
     held, raw = lease.of(wrapper), getattr(wrapper, "connection", None)
     state = held.state(raw)
     if state == OPEN:
@@ -31,14 +36,17 @@ def account_for(wrapper):
     if state == OPENING:
         return account_opened(wrapper, held, held.entry) if raw is not None else None
     former = held.take()
-    # If its connection was replaced by hand, that is left to its last user.
+    # Somebody replaced the entry's connection by hand. While it is open, its last user keeps it.
     if former is not None and former.driver.is_closed(former.raw):
         former.pool.remove(former, "closed by caller")
     return account_opened(wrapper, held, None)
 
 
 def account_opened(wrapper, held, slot):
-    """Account for the connection that the wrapper has now, in the slot that was kept for it."""
+    """Return the entry of the connection that the wrapper has now, or None. Frees an unused slot.
+
+    ``slot``: the entry that the checkout made before the connection was opened, or None.
+    """
     raw, entry = getattr(wrapper, "connection", None), None
     if raw is not None:
         join(wrapper, held)
@@ -46,7 +54,7 @@ def account_opened(wrapper, held, slot):
     if entry is not None:
         held.put(entry)
         if wrapper.connection is not raw and held.take() is entry:
-            entry.pool.discard(entry, "closed by caller")  # by another thread, at this moment
+            entry.pool.discard(entry, "closed by caller")  # another thread has just closed it
     elif slot is not None and slot.raw is None:
         if held.entry is slot:
             held.take()
@@ -59,10 +67,10 @@ def _make_entry(wrapper, held, raw, slot):
     if driver is None or driver.is_closed(raw) or not database.is_kept:
         return None
     if slot is not None and slot.raw is raw:
-        return slot  # interrupted, and called again
+        return slot  # an exception interrupted the first call
     known = pools.find_slot(raw)
     if known is not None and known.has_entry() and not _was_interrupted(wrapper, known):
-        return None  # another thread has given it back, or accounted for it, at this moment
+        return None  # another thread has just given it back, or made its entry
     if known is None and dialect.is_under_way(wrapper):
         return None  # The session's defaults cannot be read during a transaction.
     options = wrapper.settings_dict["OPTIONS"]
@@ -71,13 +79,13 @@ def _make_entry(wrapper, held, raw, slot):
     entry.opened(raw, driver, driver.read_only_by(options), dialect.probe(wrapper))
     entry.carried = dialect.carried(wrapper, wrapper.__dict__, entry.pool.noted)
     if known is not None:
-        entry.doom = "error"  # an exception has interrupted its end
+        entry.doom = "error"  # an exception interrupted its checkout or its checkin
     return entry
 
 
 def _was_interrupted(wrapper, slot):
-    """Whether an exception has interrupted the checkout or the end of a wrapper, and its traceback
-    still has the entry. Then no thread is inside them any more.
+    """Whether an exception interrupted a wrapper's checkout or checkin, and only its traceback has
+    the entry. Then the entry is not idle, and no thread runs one of the marked functions.
     """
     if slot.is_idle():
         return False

@@ -1,4 +1,4 @@
-"""The door on Django 1.7 and later: INSTALLED_APPS."""
+"""The entry point for Django 1.7 and later: an app in INSTALLED_APPS."""
 
 from __future__ import absolute_import
 

@@ -1,4 +1,4 @@
-"""The one place for differences between Pythons."""
+"""Differences between versions of Python, and with gevent, behind common names."""
 
 from __future__ import absolute_import
 
@@ -17,7 +17,7 @@ except ImportError:  # Python 2
     import thread as _thread
 
 try:
-    # The one that get_running_loop() asks before it raises.
+    # Returns None where no loop runs; get_running_loop() raises, which takes longer.
     from asyncio import _get_running_loop as running_loop
 except ImportError:  # Python 2
 
@@ -45,14 +45,16 @@ PY2 = sys.version_info < (3,)
 
 
 def get_ident():
-    """The ident of this thread; of this greenlet, also if gevent has been imported after this module."""
+    """Return the ident of this thread; under gevent, of this greenlet."""
+    # Looked up at each call, because gevent may patch _thread after the import of this module.
     return _thread.get_ident()
 
 
 def after_fork_in_child(function):
-    """Have a function called in each forked child at once, where Python does so (3.7 and later).
+    """Have Python 3.7 and later call a function in each forked child. Older versions never call it.
 
-    Not in those that uWSGI and others fork in C: what must be right compares process ids as well.
+    Nor is it called in a child that uWSGI, or another program, forks in C. So callers must compare
+    process ids as well.
     """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=function)
@@ -63,7 +65,7 @@ _CLOCKS = {"linux": 1, "darwin": 6, "freebsd": 4}
 
 
 def _clock_of_libc():
-    """Return what time.monotonic() is in Python 3, or None where libc has no such clock."""
+    """Return a function like Python 3's time.monotonic(), or None if libc has no such clock."""
     try:
         import ctypes
 
@@ -72,20 +74,20 @@ def _clock_of_libc():
         if not hasattr(library, "clock_gettime"):
             library = ctypes.PyDLL("librt.so.1")  # glibc before 2.17
         clock_gettime = library.clock_gettime
-        # As long as needed where these numbers have 64 bits on a system of 32.
+        # Room for two numbers of 64 bits, also on a system of 32 bits.
         now = (ctypes.c_long * 4)()
         pointer = ctypes.byref(now)
         if clock_gettime(clock, pointer) != 0:
             return None
     except (ImportError, KeyError, OSError, AttributeError):
         return None
-    # Without argtypes, which make a call twice as dear.
+    # No argtypes: a call with them takes twice as long.
     clock_gettime.restype = None
     unpack = struct.Struct("ll").unpack_from
 
     def monotonic():
-        # All threads share the buffer: PyDLL keeps the interpreter's lock during the call, and
-        # unpack() reads both numbers in one.
+        # All threads share the buffer: PyDLL keeps the GIL during the call, and unpack() reads both
+        # numbers at once.
         clock_gettime(clock, pointer)
         seconds, nanoseconds = unpack(now)
         return seconds + nanoseconds * 1e-9
@@ -93,15 +95,15 @@ def _clock_of_libc():
     return monotonic
 
 
-#: Seconds on a clock that nobody can set. Python 2 has it on Linux, macOS and FreeBSD. Elsewhere it
-#: gets the wall clock: if that is set back, waits take longer and connections look younger.
+#: Seconds on a clock that nobody can set. Python 2 has one on Linux, macOS and FreeBSD. Elsewhere
+#: this is the wall clock: if somebody sets it back, waits take longer and connections look younger.
 monotonic = getattr(time, "monotonic", None) or _clock_of_libc() or time.time
 
 _monkey = sys.modules.get("gevent.monkey")
 
 
 def native(module, name):
-    """A function of a module as it was before gevent replaced it."""
+    """Return a function of a module as it was before gevent patched the module."""
     if _monkey is not None:
         return _monkey.get_original(module.__name__, name)
     return getattr(module, name)
@@ -111,7 +113,7 @@ native_sleep = native(time, "sleep")
 
 
 def innermost(function):
-    """Return the function that decorators which set ``__wrapped__`` have wrapped."""
+    """Return the function without its decorators: the end of the chain of ``__wrapped__``."""
     while hasattr(function, "__wrapped__"):
         function = function.__wrapped__
     return function
@@ -120,7 +122,7 @@ def innermost(function):
 if PY2:
 
     def acquire(lock, seconds):
-        """Wait up to so many seconds for a lock. Return whether it was acquired."""
+        """Wait up to ``seconds`` for a lock. Return whether it was acquired."""
         ends_at, pause = monotonic() + seconds, 0.0005
         while not lock.acquire(False):
             left = ends_at - monotonic()
@@ -133,28 +135,28 @@ if PY2:
 else:
 
     def acquire(lock, seconds):
-        """Wait up to so many seconds for a lock. Return whether it was acquired."""
+        """Wait up to ``seconds`` for a lock. Return whether it was acquired."""
         return lock.acquire(True, min(max(seconds, 0), threading.TIMEOUT_MAX))
 
 
 def native_socket(fd):
-    """A socket on a copy of a descriptor, never gevent's."""
+    """Return a socket of the system, also under gevent, on a copy of a descriptor."""
     if PY2:
         return _socket.fromfd(fd, _socket.AF_INET, _socket.SOCK_STREAM)
     return _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM, 0, os.dup(fd))
 
 
-# Python 2's select has no name for it; elsewhere than on Linux the number means something else.
+# Python 2 has no name for Linux's number, which means something else on other systems.
 POLLRDHUP = getattr(select, "POLLRDHUP", 0x2000 if sys.platform.startswith("linux") else 0)
 
 READABLE = select.POLLIN | select.POLLPRI if hasattr(select, "POLLIN") else 1
 
 
-# gevent's own knows only "readable", and switches greenlets to find that out.
+# gevent's poll reports only "readable", and switches greenlets to find that out.
 _new_poll = native(select, "poll") if hasattr(select, "poll") else None
 
 
-#: The error of a poll that a signal interrupted; Python 3 goes on by itself.
+#: The error of a poll that a signal interrupted; Python 3 repeats the poll instead (PEP 475).
 INTERRUPTED = select.error if PY2 else ()
 
 
@@ -168,13 +170,13 @@ def _select(fd):
     return lambda: [(fd, READABLE) for ready in select.select([fd], [], [], 0)[0]]
 
 
-#: poller(fd) returns a function that answers [] while nothing has happened on the socket,
-#: else [(fd, events)]; an event other than READABLE says that the peer is gone.
+#: poller(fd) returns a function that polls the socket without waiting. It returns [] if nothing has
+#: happened, else [(fd, events)]. An event other than READABLE means that the peer is gone.
 poller = _poll if _new_poll is not None else _select
 
 
 if PY2:
-    # What Python 2 writes for it, Python 3 cannot read.
+    # In Python 3 this statement is a syntax error.
     exec("def _raise_with_traceback(kind, error, traceback):\n    raise kind, error, traceback\n")
 else:
 
@@ -188,8 +190,8 @@ else:
 def reraise(caught):
     """Raise the first of a list of sys.exc_info(), with its own traceback, and empty the list.
 
-    Frames of the traceback that had the list, or the error, would else live as long as each other,
-    with all that they have: until the garbage collector comes.
+    A list that still had the error would be part of a reference cycle: list, traceback, frame,
+    list. All variables of these frames would then live until the garbage collector runs.
     """
     first = caught[0]
     del caught[:]

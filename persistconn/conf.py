@@ -1,4 +1,4 @@
-"""Settings, read when they are used: for one database, or for the whole project.
+"""Settings of one database or of the whole project, read when they are used.
 
 ``DATABASES[alias]["PERSISTCONN"] = {"MAX_AGE": 60}`` wins over ``PERSISTCONN_MAX_AGE = 60``.
 """
@@ -77,31 +77,32 @@ NAMES = tuple(sorted(SETTINGS))
 class Values(object):
     """All settings of one database, under their names in lower case."""
 
-    # They are read at every turn, which a namedtuple makes three times as dear.
-    # The last one: whether the user set CONNECT_DEADLINE, so that it bounds each single try, too.
+    # Every checkout reads some of them, which takes three times as long from a namedtuple.
+    # connect_deadline_is_set: whether the user set CONNECT_DEADLINE. Then it limits each try, too.
     __slots__ = tuple(map(str.lower, NAMES)) + ("connect_deadline_is_set",)
 
 
-# What of the project's settings says how its connections are opened, and how they are kept.
+# Project settings that affect how connections are opened or kept.
 LABELS = ("TIME_ZONE", "USE_TZ") + tuple(PREFIX + name for name in NAMES)
 
-#: holder() returns the object that has the project's settings, another one while they are overridden.
-#: The lazy object's Python code is not asked, as it costs more than all the rest of a checkout.
+#: holder() returns the object behind the lazy ``settings``: another one while they are overridden.
+#: It bypasses the lazy object's Python code, which takes longer than the rest of a checkout.
 holder = functools.partial(object.__getattribute__(settings, "__dict__").get, "_wrapped")
 
 
 def reader(given):
-    """Return a function that reads, from a dict of the project's settings, those LABELS that it has
-    now. It raises KeyError when one of them has gone.
+    """Return a function that reads from a dict of settings those LABELS that ``given`` has now.
+
+    The function raises KeyError if the dict no longer has one of them.
     """
     labels = [label for label in LABELS if label in given]
     return operator.itemgetter(*labels) if labels else len
 
 
 def of(database):
-    """Return the Values of a database, given by its settings_dict, as they are now.
+    """Return the current Values of the database that has this settings_dict.
 
-    Raises ImproperlyConfigured, which names the setting, its value and what is allowed.
+    Raises ImproperlyConfigured, which names the setting, its value and the allowed values.
     """
     values = Values()
     for name in NAMES:
@@ -123,15 +124,16 @@ def _get(database, name):
 
 
 def _max_age(database, ours):
-    """Seconds a connection may live; None: no limit; 0: persistconn is off.
+    """Return how many seconds a connection may live; None: no limit; 0: persistconn is off.
 
-    A database's own word goes first: ours, then Django's CONN_MAX_AGE where it is not 0.
-    ``PERSISTCONN_MAX_AGE = 0`` goes before CONN_MAX_AGE, as it is the switch for all of them.
+    A database's own MAX_AGE wins, then its CONN_MAX_AGE if that is not 0, then PERSISTCONN_MAX_AGE.
+    But ``PERSISTCONN_MAX_AGE = 0`` wins over CONN_MAX_AGE: it switches persistconn off for every
+    database that has no MAX_AGE of its own.
     """
     for_django = database.get("CONN_MAX_AGE", 0)
     if for_django == 0 or "MAX_AGE" in (database.get(PER_DATABASE) or ()) or ours == 0:
         return ours
-    # Django lets it be infinite.
+    # Django also accepts infinity, for no limit.
     return None if for_django == INFINITY else _valid("MAX_AGE", for_django, "CONN_MAX_AGE")
 
 
@@ -143,7 +145,7 @@ def _valid(name, value, label):
 
 
 def problems():
-    """Yield a Problem for each thing that is wrong in the settings of this project."""
+    """Yield a Problem for each mistake in the settings of this project."""
     for label, values in _sources():
         if not isinstance(values, dict):
             message = "%s is %r; allowed: a dict of settings." % (label, values)

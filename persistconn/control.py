@@ -1,4 +1,4 @@
-"""On and off: what the doors and the users call. Idempotent, and safe from any thread."""
+"""The public functions: idempotent, and safe to call from any thread."""
 
 from __future__ import absolute_import
 
@@ -16,10 +16,10 @@ _patcher = Patcher(patches.rows())
 
 
 def install():
-    """Patch Django, once, and switch persistconn on. Needs configured settings.
+    """Patch Django and switch persistconn on. Needs configured settings.
 
-    Any number of calls is one installation; a call after ``disable()`` does not switch it on again.
-    Raises ImproperlyConfigured if a setting has a bad value, and then nothing is patched.
+    Further calls patch nothing, and do not switch persistconn on again after ``disable()``.
+    Raises ImproperlyConfigured if a setting has a bad value, and then patches nothing.
     """
     problems = list(conf.problems())
     if problems:
@@ -31,10 +31,10 @@ def install():
 
 
 def uninstall():
-    """Switch persistconn off and put back what it replaced in Django, identical.
+    """Switch persistconn off, and restore the very objects that it replaced in Django.
 
-    Where somebody else has patched over a replacement since, that replacement stays in its place,
-    and passes every call through.
+    If another library has patched a replacement since, that replacement stays, and passes every
+    call through.
     """
     with _lock:
         disable()
@@ -42,14 +42,14 @@ def uninstall():
 
 
 def enable():
-    """Keep connections from now on. Does nothing before ``install()``, or if it is on already."""
+    """Keep connections from now on. Does nothing before ``install()``."""
     _switch(True)
 
 
 def disable():
-    """Be stock Django from the next call on. Closes all idle connections before it returns.
+    """Leave connections to stock Django from the next call on. Closes all idle connections.
 
-    Those in use are closed by Django at the end of their work.
+    Django closes each connection in use when its unit of work ends.
     """
     _switch(False)
 
@@ -62,14 +62,14 @@ def _switch(on):
 
 
 def is_enabled():
-    """Whether connections are kept: it is installed, and not switched off."""
+    """Whether persistconn is installed and switched on."""
     return _patcher.switch.is_on
 
 
 def drain():
     """Close all idle connections now, and those in use when their work ends.
 
-    For a failover, a change of a role's rights, or whatever else asks for new sessions.
+    For use after a failover, a change of a role's rights, or another reason to open new sessions.
     """
     lifecycle.pools.drain()
 
@@ -77,12 +77,13 @@ def drain():
 def stats():
     """Return the counts of this process by alias, for every alias in DATABASES.
 
-    ``opened``, ``reused``: connections opened, and checkouts that got a kept one, since the start.
-    ``in_use``, ``idle``: connections that are open now. ``discarded``: a dict of connections that
-    were closed, by reason. ``waiting``: units of work that wait for a connection now.
-    ``wait_seconds``: how long all units of work together have waited.
+    ``opened``: connections opened so far. ``reused``: checkouts that got a kept connection.
+    ``in_use``, ``idle``: numbers of connections now. Those that are being opened are in use.
+    ``discarded``: a dict from reasons to numbers of connections that were closed for them.
+    ``waiting``: units of work that wait for a connection now.
+    ``wait_seconds``: the sum of all waits that have ended.
 
-    An alias that has had no connection, or whose connections are not kept, has zeros.
+    All counts are 0 for an alias that has had no connection, or whose connections are not kept.
     """
     from django.db import connections
 

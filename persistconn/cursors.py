@@ -4,27 +4,28 @@ from __future__ import absolute_import
 
 import weakref
 
-#: Dead references are looked for when there are so many, and again when there are twice as many.
+#: Above this number of references, dead ones are removed. The next limit is twice the number of
+#: those that are left, plus this.
 CROWD = 50
 
-#: How many classes of cursors are remembered. There are few, unless somebody makes them at run time.
+#: How many classes of cursors are remembered: a limit for programs that make classes at run time.
 CLASSES = 50
 
-# Classes of cursors that wrap no other one.
+# Classes of cursors that wrap no other cursor.
 _innermost = set()
 
 
 class Cursors(object):
-    """What a unit of work has made, as long as somebody else holds it.
+    """The cursors that a unit of work has made, by weak references.
 
-    A cursor in the server (one with a name) is held until it is closed: the garbage collector
-    clears weak references before it has the generator of an iterator() close its cursor.
+    A server-side (named) cursor has a strong reference until it is closed: the garbage collector
+    clears weak references before it ends the generator of an iterator(), which closes its cursor.
     """
 
     __slots__ = "known named _crowd".split()
 
     def __init__(self):
-        self.known = set()  # weak references, dead ones among them
+        self.known = set()  # weak references; some may be dead
         self.named = []
         self._crowd = CROWD
 
@@ -50,7 +51,7 @@ class Cursors(object):
             self._crowd = 2 * len(known) + CROWD
 
     def take(self):
-        """Return the cursors that are still open, and forget all."""
+        """Return the cursors that are still open, and forget all cursors."""
         found = []
         for ref in list(self.known):
             cursor = ref()

@@ -1,4 +1,4 @@
-"""The databases that wrappers connect to, each by the settings that a wrapper has for it now."""
+"""The database behind a wrapper's current settings: its pool, and whether connections are kept."""
 
 from __future__ import absolute_import
 
@@ -14,14 +14,14 @@ from persistconn.pool.pools import Pools
 pools = Pools()
 compat.after_fork_in_child(pools.begin)
 
-#: Settings of a database that say nothing of the session that is opened by them; TEST_* neither.
+#: Database settings that do not affect the session. TEST and TEST_* do not affect it either.
 NOT_OF_THE_SESSION = ("ATOMIC_REQUESTS", "CONN_HEALTH_CHECKS", "CONN_MAX_AGE", conf.PER_DATABASE)
 
 
 class Database(object):
-    """A database, by the settings that a wrapper has for it.
+    """The database that the settings of one wrapper describe.
 
-    If it ``is_kept``, its idle connections are in ``pool``; else Django does as it always did.
+    If ``is_kept`` is true, idle connections are in ``pool``; else Django closes all connections.
     """
 
     __slots__ = (
@@ -48,18 +48,18 @@ class Database(object):
         return wrapper.alias != dialect.maintenance and self.driver is not None
 
     def is_current(self):
-        """Whether its wrapper still has the settings that it was made by."""
+        """Whether the wrapper is alive and still has the settings that made this object."""
         wrapper = self._wrapper()
         return wrapper is not None and self.is_of(wrapper.settings_dict)
 
     def is_of(self, settings):
-        """Whether these are the settings that it was made by, in this project and this process."""
+        """Whether this object was made from these settings and the project's, in this process."""
         given = self._given
         try:
             return (
                 self.settings == settings
                 and self.holder is conf.holder()
-                # The size tells whether there is one that was not there before.
+                # The size changes when somebody adds a setting.
                 and len(given) == self._size
                 and self._read(given) == self._project
                 and self.pid == os.getpid()
@@ -68,14 +68,14 @@ class Database(object):
             return False
 
     def expire(self):
-        """Be made anew before the next use: the pool is gone."""
+        """Match no settings from now on, as the pool is gone. Leases then make a new Database."""
         self.settings = None
 
 
 def of(wrapper, before):
-    """Return the Database of a wrapper as its settings, and the project's, are now.
+    """Return a new Database from the current settings of a wrapper and of the project.
 
-    ``before``: the one that it had, or None.
+    ``before``: the wrapper's last Database, or None. Drains its pool if nobody else uses that.
     """
     database = Database(wrapper)
     if before is not None and before.pool not in (None, database.pool):
@@ -84,7 +84,7 @@ def of(wrapper, before):
 
 
 def _copied(settings):
-    # As deep as test runners and tenants write into it; TEST says nothing of the session.
+    # Test runners and multi-tenant apps change settings at this depth. TEST does not matter here.
     return dict(
         (name, dict(value) if isinstance(value, dict) and name != "TEST" else value)
         for name, value in settings.items()
@@ -92,9 +92,9 @@ def _copied(settings):
 
 
 def _key(wrapper):
-    """Return a key that two wrappers share only if either may have a session of the other.
+    """Return the key of a wrapper's pool. Wrappers with the same key can share their sessions.
 
-    Passwords and tokens are in it only as a digest, which nobody outside this process can check.
+    Passwords and tokens are in it only as a digest with a secret key of this process.
     """
     settings, project, others = wrapper.settings_dict, conf.holder(), []
     given = [
@@ -104,7 +104,7 @@ def _key(wrapper):
     ]
     spelt = _spell(dict(given), others)
     if type(settings) is not dict:
-        others.append(settings)  # it may compute what it is asked for
+        others.append(settings)  # it may compute its values at each access
     digest = hmac.new(_secret, spelt.encode("utf-8", "backslashreplace"), hashlib.sha256)
     return (
         wrapper.alias,
@@ -122,7 +122,7 @@ _PLAIN = (type(None), bool, int, float, type(b""), type(b"".decode()), type(2**6
 
 
 def _spell(value, others):
-    """Spell out a setting made of Python's own types. What else there is in it is put in others."""
+    """Return a setting as text. Append values that are of no built-in type to ``others``."""
     kind = type(value)
     if kind in _PLAIN:
         return "%s %r" % (kind.__name__, value)
@@ -136,7 +136,7 @@ def _spell(value, others):
 
 
 class _Same(object):
-    """Equal only where it is about the same object, whatever that says of its own equality."""
+    """Compares objects by identity, whatever their own ``__eq__()`` says."""
 
     __slots__ = ("_object",)
 

@@ -1,4 +1,4 @@
-"""What persistconn raises, each a subclass of what callers already catch."""
+"""The errors that persistconn raises: subclasses of errors that callers already catch."""
 
 from __future__ import absolute_import
 
@@ -10,7 +10,7 @@ __all__ = ["PoolTimeout", "UnsupportedDjango"]
 
 
 class PoolTimeout(getattr(utils, "OperationalError", utils.DatabaseError)):
-    """No connection became free within TIMEOUT, while MAX_CONNS were in use."""
+    """No connection became free within TIMEOUT seconds, while MAX_CONNS were in use."""
 
     @classmethod
     def after(cls, waited, wrapper, pool):

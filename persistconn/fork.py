@@ -1,4 +1,4 @@
-"""What a forked child must not share with its parent: locks, threads, connections."""
+"""Objects that a forked child must not share with its parent: locks, threads, connections."""
 
 from __future__ import absolute_import
 
@@ -6,10 +6,11 @@ import os
 
 
 class PerProcess(object):
-    """One object for each process, made by whoever asks first.
+    """Holds one object for each process, made at the first ``get()``.
 
-    Without a lock, which a child might inherit locked for ever: of several threads that ask first
-    in a child, as uWSGI starts them, the one whose object stays is told of its parent's.
+    There is no lock, because a child might inherit it locked for ever. If several threads of a
+    child call ``get()`` at once, as under uWSGI, only one object stays. ``inherit`` is called with
+    that object and the parent's.
     """
 
     def __init__(self, make, inherit=None):

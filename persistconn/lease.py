@@ -1,4 +1,4 @@
-"""The lease: what a wrapper has of its pool, from the checkout to the checkin."""
+"""The lease: it holds a wrapper's entry of the pool from the checkout to the checkin."""
 
 from __future__ import absolute_import
 
@@ -11,35 +11,36 @@ from persistconn.pool.entry import StandIn
 
 #: The wrapper has no connection.
 CLOSED = "closed"
-#: Django opens a connection for the wrapper now, in the slot of the lease's entry.
+#: Django is opening a connection for the wrapper, in the slot of the lease's entry.
 OPENING = "opening"
 #: The wrapper has the connection of the lease's entry.
 OPEN = "open"
-#: The wrapper has a connection that this lease does not account for: SQLite, Django's own pool,
-#: MAX_AGE 0, a connection put there by hand, or one whose end an exception has interrupted.
+#: The wrapper has a connection, but the lease has no entry for it: SQLite, Django's own pool,
+#: MAX_AGE 0, a connection put there by hand, or one whose checkin an exception has interrupted.
 FOREIGN = "foreign"
 
 
 class Lease(object):
-    """One for each wrapper (for each thread's part of it on 1.2 and 1.3), as long as that lives.
+    """Belongs to one wrapper, on Django 1.2 and 1.3 to one thread's part of it.
 
-    It holds at most one entry, from the checkout to the checkin or the close.
+    It lives as long as the wrapper, and holds at most one entry, from the checkout to the checkin
+    or the close.
     """
 
     __slots__ = "wrapper database home entries cursors is_own is_registered".split()
 
     def __init__(self, wrapper):
-        # Weak, as a wrapper that is thrown away must take its connection along.
+        # Weak, because the connection of a wrapper that is dropped must go with it.
         self.wrapper = weakref.ref(wrapper)
         self.database = None
-        #: The wrappers of its owner's unit of work, once it has joined that.
+        #: The wrappers in the unit of work of the wrapper's owner, once the wrapper has joined it.
         self.home = None
         self.entries = []  # at most one
         self.cursors = Cursors()
-        #: Whether the unit of work made a cursor otherwise than by the ORM, and so may have put
-        #: something into the session that another session does not have.
+        #: Whether the unit of work has used the connection without the ORM, or may have, and so may
+        #: have changed its session.
         self.is_own = False
-        #: Whether Django's registry has the wrapper; one made by hand is its maker's to close.
+        #: Whether Django's registry has the wrapper. If not, the code that made it must close it.
         self.is_registered = False
 
     @property
@@ -49,7 +50,7 @@ class Lease(object):
             return entry
 
     def state(self, raw):
-        """CLOSED, OPENING, OPEN or FOREIGN, with the connection that the wrapper has, or None."""
+        """Return CLOSED, OPENING, OPEN or FOREIGN. ``raw``: the wrapper's connection, or None."""
         for entry in self.entries:
             if entry.raw is None:
                 return OPENING
@@ -68,13 +69,13 @@ class Lease(object):
         self.entries[:] = (entry,)
         self.is_own = False
         if self.cursors.known or self.cursors.named:
-            self.cursors.take()  # of a unit of work whose end was interrupted
+            self.cursors.take()  # left over from a unit of work whose end was interrupted
 
     def take(self):
-        """Take the entry away, or None: of two threads that end a shared wrapper one gets it.
+        """Remove and return the entry, or None. Of two threads that end a wrapper, one gets it.
 
-        If an exception interrupts its end, the wrapper stays open without an entry, FOREIGN, and
-        accounting finds the connection's slot again.
+        If an exception interrupts the checkin after that, the wrapper stays open without an entry
+        (FOREIGN), and accounting.py finds the connection's slot again.
         """
         try:
             return self.entries.pop()
@@ -82,15 +83,15 @@ class Lease(object):
             return None
 
     def drop(self):
-        """Discard the entry of a closed wrapper: an exception has interrupted its opening or end."""
+        """Discard the entry that an interrupted opening or checkin left in a closed wrapper."""
         entry = self.take()
         if entry is not None:
             entry.pool.discard(entry, "error")
 
     def leave_to_the_parent(self, wrapper):
-        """Close the wrapper, and leave its session to the process that this one was forked from."""
+        """Close the wrapper in a forked child, and leave its session to the parent process."""
         entry = self.entry
-        # The pool is the parent's too.
+        # The entry's own pool is the parent's, too.
         entry.pool = self.database_now(wrapper).pool or entry.pool
         entry.doom = "fork"
         dialect.leave_blocks(wrapper)
@@ -103,7 +104,7 @@ def of(wrapper):
     try:
         return wrapper._persistconn
     except AttributeError:
-        # setdefault, as a wrapper may be shared between threads.
+        # setdefault, because threads may share a wrapper.
         return wrapper.__dict__.setdefault("_persistconn", Lease(wrapper))
 
 
@@ -116,7 +117,7 @@ def give_back(wrapper, entry):
     finally:
         wrapper.connection = None
         if entry.doom == "busy":
-            # So that a thread that is inside it gets out, and closing does not wait for it.
+            # A thread may be inside the driver. This makes it return, and closing need not wait.
             entry.driver.shut_down(entry.raw)
         if entry.doom == "busy" and entry.driver.is_held(entry.raw):
             entry.pool.let_go(entry, "busy")

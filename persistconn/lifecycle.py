@@ -1,14 +1,14 @@
 """The life of a connection, in the order of a request. READ THIS FIRST.
 
 A wrapper, Django's object behind ``connections[alias]``, is closed when a request begins. Its first
-use is the checkout: it takes an idle connection of its database that is alive, or lets Django
-open one. Before a later use outside a transaction a dead connection is replaced, as long as only
-the ORM has used it. At the end of the work, what is still open is rolled back, the wrapper closes,
-and its connection goes back to the pool: the checkin.
+use is the checkout: the wrapper gets a live idle connection from the pool of its database, or lets
+Django open one. Before a later use outside a transaction, a dead connection is replaced if only
+the ORM has used it. The end of the work is the checkin: an open transaction is rolled back, the
+wrapper closes, and its connection goes back to the pool.
 
-A Lease (lease.py) is what a wrapper has with us, an Entry (entry.py) a connection with what is
-known of it. A wrapper that is open without an entry is not ours, and Django does with it as it
-always did: SQLite, Django's own pool, MAX_AGE 0.
+Each wrapper has a Lease (lease.py), and each connection an Entry (entry.py). The lease holds the
+entry from the checkout to the checkin. If an open wrapper has no entry, persistconn leaves it to
+Django: SQLite, Django's own pool, MAX_AGE 0.
 """
 
 from __future__ import absolute_import
@@ -29,14 +29,14 @@ from persistconn.work import Work, join, works
 
 @has_the_entry
 def checkout(wrapper):
-    """Give a closed wrapper a kept connection, or nothing if Django is to open one.
+    """Give a closed wrapper a kept connection, or leave it closed if Django must open one.
 
-    Raises PoolTimeout if MAX_CONNS are in use for TIMEOUT seconds, and what Django raises where a
-    loop runs.
+    Raises PoolTimeout if MAX_CONNS connections are in use for TIMEOUT seconds. Where an event loop
+    runs, raises SynchronousOnlyOperation if this Django does.
     """
     if compat.running_loop() is not None:
         dialect.refuse_event_loop()
-    # Where tests may not use a database, connect() is an object that raises.
+    # In tests that may not use a database, Django replaces connect() by an object that raises.
     own_connect = wrapper.__dict__.get("connect")
     if own_connect is not None and getattr(own_connect, "__self__", None) is not wrapper:
         return
@@ -56,12 +56,12 @@ def checkout(wrapper):
     if entry.raw is not None:
         dialect.adopt(wrapper, entry)
     held.put(entry)
-    # A signal handler may have ended this very work meanwhile.
+    # Added once more, because a signal handler may have ended this unit of work since join().
     home[id(wrapper)] = held.wrapper
 
 
 def connect(wrapper, django_opens):
-    """Connect a wrapper, by a kept connection or a new one."""
+    """Connect a wrapper, with a kept connection or a new one."""
     held = lease.of(wrapper)
     if held.state(wrapper.connection) != OPENING:
         checkout(wrapper)
@@ -71,9 +71,10 @@ def connect(wrapper, django_opens):
 
 @has_the_entry
 def open_new(wrapper, django_opens):
-    """Let Django open a connection for a closed wrapper. Return what ``django_opens()`` does.
+    """Let Django open a connection for a closed wrapper. Return the result of ``django_opens()``.
 
-    A server that cannot be reached, or lets nobody in yet, is tried for CONNECT_DEADLINE seconds.
+    After a transient error (the server is away, starting or full), new tries may begin for
+    CONNECT_DEADLINE seconds. Then the error is raised.
     """
     held = lease.of(wrapper)
     slot, before = held.entry, dict(wrapper.__dict__)
@@ -89,10 +90,10 @@ def open_new(wrapper, django_opens):
     except BaseException:
         entry = accounting.account_opened(wrapper, held, slot)
         if entry is not None:
-            # It can be half set up: without its time zone, without its role.
+            # Its setup may be incomplete: no time zone, no role.
             entry.doom = "error"
         raise
-    held.is_own = False  # receivers and backends do to each connection what they did to this one
+    held.is_own = False  # receivers and backends set up every new connection alike
     return result
 
 
@@ -101,7 +102,7 @@ def open_new(wrapper, django_opens):
 
 @has_the_entry
 def before_use(wrapper):
-    """Close an open wrapper whose connection cannot be used, if nothing is lost by that."""
+    """Close an open wrapper if its connection cannot be used, and if closing it loses nothing."""
     raw = wrapper.connection
     if raw is None:
         return
@@ -114,15 +115,15 @@ def before_use(wrapper):
 
 
 def _meet(wrapper, held):
-    """Take over a connection that was opened while we were not asked."""
+    """Account for a connection that was opened without persistconn."""
     if not held.database_now(wrapper).is_kept:
         return
     entry = accounting.account_for(wrapper)
     if entry is None:
         return
-    held.is_own = entry.doom is None  # nobody saw what was done with it before
+    held.is_own = entry.doom is None  # its earlier use is unknown
     if entry.doom is not None:
-        _end_if_faulty(wrapper, held, entry)  # of a unit of work whose end was interrupted
+        _end_if_faulty(wrapper, held, entry)  # the end of its last unit of work was interrupted
 
 
 def _end_if_faulty(wrapper, held, entry):
@@ -138,7 +139,7 @@ def _end_if_faulty(wrapper, held, entry):
 
 def _check_in_use(wrapper, held, entry):
     reconnect = entry.pool.values.reconnect
-    # A session that its user has put something into is not taken from him between two statements.
+    # A session that its user may have changed is not replaced between two statements.
     may_end = reconnect == "always" or not held.is_own
     if may_end and entry.doom is not None:
         return entry.doom
@@ -147,28 +148,28 @@ def _check_in_use(wrapper, held, entry):
         return None
     if may_end:
         return liveness.check(entry, compat.monotonic(), status)
-    # Its user has learnt of the loss by the error of a statement.
+    # If the driver knows of the loss, a statement has already raised it to the user.
     return "dead" if entry.driver.is_closed(entry.raw) else None
 
 
 def cursor_made(wrapper, cursor, is_named=False):
-    """Note a cursor that the unit of work has made."""
+    """Note a cursor that the unit of work has made, to close it at the checkin."""
     held = lease.of(wrapper)
     if held.entries:
         if not held.is_own and (not works.mine.in_orm or dialect.is_in_manual_mode(wrapper)):
             held.is_own = True
         held.cursors.add(cursor, is_named)
     if wrapper.connection is None:
-        cursor.close()  # another thread has just ended the wrapper's work
+        cursor.close()  # another thread has just closed the wrapper
 
 
 def raw_wanted(wrapper):
-    """Somebody has asked for the connection itself, and may do with it whatever he likes."""
+    """Note that a caller asked for the connection itself, and so may change its session."""
     lease.of(wrapper).is_own = True
 
 
 def in_orm(function, *args, **kwargs):
-    """Call a function of the ORM, whose cursors put nothing into the session."""
+    """Call a function of the ORM. The cursors that it makes do not change the session."""
     work = works.mine
     work.in_orm += 1
     try:
@@ -181,7 +182,7 @@ def in_orm(function, *args, **kwargs):
 
 
 def request_started():
-    """End what a request before left open in this thread: its response may never have been closed."""
+    """End work that an earlier request, whose response was not closed, left open in this thread."""
     work = works.mine
     if work.wrappers:
         _end_all(work, None)
@@ -199,11 +200,11 @@ def end_of_work():
 
 
 def _end_all(work, outer):
-    """End this thread's unit of work on all its databases: a request, a task, one turn of a loop.
+    """End this thread's unit of work (a request, a task, one turn of a loop) on all its databases.
 
-    Atomic blocks that its view did not leave are left at the end of a request, unless they were open
-    before it, a TestCase's: ``outer`` has the ids of such wrappers. An error in one does not keep the
-    others from ending; the first is raised when all have.
+    ``outer``: the ids of the wrappers that were open before the request, as in a TestCase; None if
+    no start of a request was seen. The end of a request exits all atomic blocks of other wrappers.
+    After an error the remaining wrappers end all the same, and then the first error is raised.
     """
     errors = []
     for wrapper in work.find_open(accounting.account_for):
@@ -213,7 +214,7 @@ def _end_all(work, outer):
                 dialect.end_stock(wrapper)
         except Exception:
             errors.append(sys.exc_info())
-        # After its end, as an exception can come at any moment before.
+        # Not before its end, because an exception can come at any moment.
         work.wrappers.pop(id(wrapper), None)
         if getattr(wrapper, "connection", None) is not None:
             work.add(wrapper)  # it was left open, or a signal handler has used it since
@@ -222,16 +223,17 @@ def _end_all(work, outer):
 
 
 def checkin(wrapper, leaving=False):
-    """Roll back what is open and give the connection back. Return False to leave it to Django.
+    """Roll back an open transaction and give the connection back to the pool.
 
-    A wrapper in an atomic block is left to it, unless it is ``leaving`` all.
+    Return False if Django must end the wrapper's work instead. That includes a wrapper in an atomic
+    block, except with ``leaving``: then the wrapper exits all its blocks first.
     """
     held, raw = lease.of(wrapper), getattr(wrapper, "connection", None)
-    # If not OPEN, it was opened while we were not asked, or an exception has interrupted its opening
-    # or its end.
+    # If not OPEN, the connection was opened without persistconn, or an exception interrupted its
+    # opening or its checkin.
     if raw is not None and held.state(raw) != OPEN and accounting.account_for(wrapper) is None:
         slot = pools.find_slot(raw)
-        return slot is not None and slot.has_entry()  # another thread ends it at this moment
+        return slot is not None and slot.has_entry()  # another thread is ending it now
     entry = held.entry
     if entry is not None and entry.is_inherited():
         held.leave_to_the_parent(wrapper)
@@ -254,11 +256,11 @@ def checkin(wrapper, leaving=False):
 def _end(wrapper, held):
     entry = held.take()
     if entry is None:
-        return  # another thread ends it at this moment
+        return  # another thread is ending it now
     reason, entry.doom = entry.doom, "error"
     try:
         database = held.database
-        # A test runner's settings, or an overridden time zone, may be others than at the checkout.
+        # A test runner or an overridden time zone may have changed settings since the checkout.
         if database.settings != wrapper.settings_dict or database.holder is not conf.holder():
             database = held.database_now(wrapper)
             if entry.pool is not database.pool:
@@ -275,7 +277,7 @@ def _end(wrapper, held):
 
 
 def close(wrapper, django_closes):
-    """Somebody closes a wrapper, and means it."""
+    """Close a wrapper's connection for real, because somebody has called ``close()``."""
     held, raw = lease.of(wrapper), wrapper.connection
     entry = held.entry
     if entry is None or held.state(raw) != OPEN:
@@ -283,18 +285,18 @@ def close(wrapper, django_closes):
     if entry.is_inherited():
         entry.driver.abandon(entry.raw)
         return django_closes(wrapper)
-    # Django closes, too, what was lost in an atomic().
+    # Django also closes a connection that was lost in an atomic block.
     reason = "dead" if entry.driver.is_closed(raw) else "closed by caller"
     try:
         return django_closes(wrapper)
     finally:
-        # A slot is not free before its connection is closed, and Django may have refused to.
+        # Django may have refused to close the connection, and then its slot is not free.
         if entry.driver.is_closed(raw) and held.take() is not None:
             entry.pool.remove(entry, reason)
 
 
 def keep(keeping):
-    """Whether connections are kept from now on. All that are idle are closed if not."""
+    """Set whether connections are kept from now on. If not, close all idle ones."""
     if keeping:
         Work.turns += 1
     pools.keep(keeping)

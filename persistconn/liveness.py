@@ -1,6 +1,7 @@
-"""May a connection be used? Every such question, from the cheapest to the dearest.
+"""Health checks: whether a connection may be used. The cheapest checks come first.
 
-The answers are reasons to discard it ("age", "idle", "dead", "check failed", "read only"), or None.
+A check returns the reason to discard the connection ("age", "idle", "dead", "check failed" or
+"read only"), or None.
 """
 
 from __future__ import absolute_import
@@ -9,13 +10,13 @@ from persistconn import compat, drivers
 
 
 def is_old(entry, now):
-    """Whether a connection has lived for MAX_AGE, which the jitter shortens."""
+    """Whether a connection has reached MAX_AGE, less its jitter."""
     max_age = entry.pool.values.max_age
     return max_age is not None and now - entry.opened_at >= max_age * entry.jitter
 
 
 def expired(entry, now):
-    """Return why an idle connection must be closed by now: "age" or "idle", or None."""
+    """Return "age" or "idle" if an idle connection must be closed by now, else None."""
     if is_old(entry, now):
         return "age"
     max_idle = entry.pool.values.max_idle
@@ -36,12 +37,12 @@ def check_idle(entry):
 def check(entry, now, status, is_idle=False):
     """Return why a connection outside a transaction cannot be used, or None if it can.
 
-    ``status``: the transaction's status, as its driver has just given it. A poll of the socket
-    sees closed peers, without a round trip and without a query; all other failures of a server or
-    a network show only in an answer.
+    A poll of the socket detects a closed peer without a round trip. Only a ping detects the other
+    failures of a server or a network.
 
-    ``is_idle``: whether nobody uses it yet, so that a ping may drop the messages it reads: they
-    were meant for the last user.
+    ``status``: the transaction status that the driver has just returned.
+    ``is_idle``: whether no unit of work has the connection yet. A ping then drops the messages that
+    it reads, because they were meant for the last user.
     """
     idle_for, entry.used_at = now - entry.used_at, now
     if status == drivers.UNKNOWN:
@@ -49,9 +50,9 @@ def check(entry, now, status, is_idle=False):
     try:
         events = entry.poll()
     except RuntimeError:
-        events = ()  # another thread, which shares the wrapper, polls at this moment
+        events = ()  # another thread that shares the wrapper is polling now
     except compat.INTERRUPTED:
-        events = [(None, compat.READABLE)]  # by a signal, so the server is asked
+        events = [(None, compat.READABLE)]  # a signal interrupted the poll: ping to decide
     pool = entry.pool
     losses = pool.losses
     if events and _peer_is_gone(events):
@@ -60,7 +61,7 @@ def check(entry, now, status, is_idle=False):
     check_after = values.check_after
     is_due = check_after is not None and idle_for >= check_after
     if is_due or events or entry.losses_at_check != losses:
-        # An exception that passes, as a signal's handler may raise one, leaves an answer unread.
+        # If a signal handler raises an exception here, the answer stays unread.
         entry.doom = "error"
         answered = entry.driver.ping(entry.raw, values.check_timeout, entry.probe)
         entry.doom = None
@@ -75,5 +76,5 @@ def check(entry, now, status, is_idle=False):
 
 
 def _peer_is_gone(events):
-    # Readable alone is no bad sign: a NOTIFY, a notice or a TLS record may have come.
+    # Readable alone does not mean closed: a NOTIFY, a notice or a TLS record may have come.
     return any(happened & ~compat.READABLE for fd, happened in events)

@@ -1,4 +1,4 @@
-"""What keeps a logging handler that uses the database from being called by what it causes."""
+"""A filter for logging handlers that use a database, so that they do not call themselves."""
 
 from __future__ import absolute_import
 
@@ -7,10 +7,10 @@ import sys
 
 
 class NotWithinItself(object):
-    """A filter that drops what is logged while this thread's handlers are at work on another line.
+    """Drops a record that this thread logs while handlers are at work on one of the same logger.
 
-    Opening and closing connections is logged, and a handler may open one to write to. It looks at
-    the stack, as no note of who is in a handler survives an exception at any point.
+    persistconn logs that it opened or closed a connection, and a handler may open one to write to.
+    The filter reads the stack, because an exception at any point can make a flag wrong.
     """
 
     def filter(self, record):

@@ -1,4 +1,4 @@
-"""The door for WSGI workers before Django 1.7, which may never import an app."""
+"""The entry point for WSGI workers before Django 1.7, because they may never import an app."""
 
 from __future__ import absolute_import
 

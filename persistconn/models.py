@@ -1,4 +1,6 @@
-"""The door before Django 1.7: INSTALLED_APPS, for management commands and whatever loads models."""
+"""The entry point before Django 1.7 for management commands and other code that loads all models:
+Django then imports this module, as the app is in INSTALLED_APPS.
+"""
 
 from __future__ import absolute_import
 

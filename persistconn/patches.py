@@ -1,4 +1,4 @@
-"""THE TABLE: what is replaced in Django, by what, and why."""
+"""THE TABLE of patches: which parts of Django are replaced, by which functions, and why."""
 
 from __future__ import absolute_import
 
@@ -27,12 +27,13 @@ SIGNALS, END = "django.core.signals", dialect.end_of_work
 COMPILERS = "django.db.models.sql.compiler"
 POSTGRES, MYSQL = "django.db.backends.postgresql_psycopg2.base", "django.db.backends.mysql.base"
 
-ORM = "the ORM's own cursors leave nothing in the session, so that it may be replaced later"
-DROP = "an idle connection to a database keeps it from being dropped or copied"
-OWN_CONNECT = "connect_timeout, for one attempt: cursor() calls the driver's connect() itself"
+ORM = "the ORM's own cursors do not change the session, so another one can replace it later"
+DROP = "an idle connection prevents its database from being dropped or copied"
+OWN_CONNECT = "cursor() calls the driver's connect() itself; this limits one try"
 IN_PLACE = "a request is a unit of work; the stock receiver would close its connections"
 
-# (the Djangos it is for: since, before), what is put in place of what, why. In this order.
+# Each row: (the first Django that needs it, the first that does not), the patch with its reason.
+# Patches are applied in this order.
 TABLE = [
     (
         CURSOR_CONNECTS,
@@ -40,7 +41,7 @@ TABLE = [
             dialect.backends,
             WRAPPER + "cursor",
             wrappers.making_cursor_and_connecting,
-            "checkout and liveness: the one place that all backends open and use connections through",
+            "checkout and health check: all backends open and use connections through this method",
         ),
     ),
     (
@@ -58,7 +59,7 @@ TABLE = [
             dialect.backends,
             WRAPPER + "_cursor",
             wrappers.making_cursor,
-            "liveness: cursors of all kinds are made here; those still open are closed at the checkin",
+            "health check, for cursors of all kinds; the checkin closes those that are still open",
         ),
     ),
     (
@@ -67,7 +68,7 @@ TABLE = [
             dialect.backends,
             WRAPPER + "set_autocommit",
             wrappers.using,
-            "liveness: a transaction begins here, and once it has begun it is too late to ask",
+            "health check: a transaction begins here, and inside it no connection is replaced",
         ),
     ),
     (
@@ -76,7 +77,7 @@ TABLE = [
             dialect.backends,
             WRAPPER + "connect",
             wrappers.on_connect,
-            "the one place that all backends open connections through; checkout for who calls it",
+            "all backends open connections through this method; checkout if users call it directly",
         ),
     ),
     (
@@ -85,7 +86,7 @@ TABLE = [
             dialect.backends,
             WRAPPER + "close_if_unusable_or_obsolete",
             wrappers.on_close_if_unusable_or_obsolete,
-            "checkin, for those who call it, or who imported close_old_connections before we came",
+            "checkin if users call it directly, or imported close_old_connections before the patch",
         ),
     ),
     (
@@ -94,7 +95,7 @@ TABLE = [
             dialect.backends,
             WRAPPER + "close",
             wrappers.closing,
-            "count it, and never close what a parent process still uses by protocol",
+            "counts it; in a forked child, does not end the session that the parent still uses",
         ),
     ),
     (
@@ -103,7 +104,7 @@ TABLE = [
             POSTGRES,
             "DatabaseWrapper.close",
             wrappers.closing,
-            "these two override close() without calling that of the base class",
+            "1.4 and 1.5 override close() here, without a call of the base class's method",
         ),
     ),
     (
@@ -112,7 +113,7 @@ TABLE = [
             "django.db",
             END,
             wrappers.ending_work,
-            "checkin: Django's own name for the end of a unit of work",
+            "checkin: the function by which Django ends a unit of work",
         ),
     ),
     (
@@ -130,7 +131,7 @@ TABLE = [
             "django.core.handlers.asgi",
             "ASGIHandler.get_response",
             wrappers.on_response_of_asgi,
-            "3.0 sends request_finished in the event loop, not in the thread that has the connection",
+            "3.0 sends request_finished in the event loop, not in the thread with the connection",
         ),
     ),
     (
@@ -139,7 +140,7 @@ TABLE = [
             SIGNALS,
             "request_started",
             wrappers.on_request_started,
-            "ends what a streamed body of 1.2 to 1.4 opened, or a server that closed no response left",
+            "ends work that a streamed body (1.2 to 1.4) or an unclosed response left open",
         ),
     ),
     (
@@ -157,7 +158,7 @@ TABLE = [
             "django.db.transaction",
             "is_dirty",
             wrappers.on_is_dirty_by_alias,
-            "the same; TestCase does not replace this one of the module's functions",
+            "the same on 1.2; TestCase replaces other functions of this module, but not this one",
         ),
     ),
     (ALL, HotWrap(COMPILERS, "SQLCompiler.execute_sql", wrappers.executing, ORM)),
@@ -185,5 +186,5 @@ TABLE = [
 
 
 def rows():
-    """The rows for the Django that runs."""
+    """Return the patches for the running Django."""
     return [row for (since, before), row in TABLE if since <= VERSION < before]

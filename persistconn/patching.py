@@ -1,9 +1,9 @@
-"""Applies rows of patches, all or none, and undoes them exactly. Knows neither Django nor databases.
+"""Applies patches, all or none, and undoes them exactly. Knows neither Django nor databases.
 
-Each row puts something in the place of something else and returns how to undo that: a function
-that is true when all is as before, false when somebody else has patched over ours since. Undoing
-goes by what is remembered: going by ``__wrapped__``, as is the custom, leaves inherited methods
-pinned to the subclass.
+Each patch replaces one object and returns a function that restores the original. That function
+returns False, and changes nothing, if another library has patched the replacement since. Patches
+remember their originals. Other libraries restore ``__wrapped__`` instead, which leaves inherited
+methods pinned to the subclass.
 """
 
 from __future__ import absolute_import
@@ -21,7 +21,7 @@ logger = logging.getLogger("persistconn")
 
 
 class Wrap(namedtuple("Wrap", "module attribute wrapper why")):
-    """Have calls of an attribute go to ``wrapper(wrapped, instance, args, kwargs)``."""
+    """Redirect calls of a function to ``wrapper(wrapped, instance, args, kwargs)``, by wrapt."""
 
     def apply(self, switch):
         parent, name, original = wrapt.resolve_path(self.module, self.attribute)
@@ -45,20 +45,20 @@ class Wrap(namedtuple("Wrap", "module attribute wrapper why")):
 
 
 class HotWrap(Wrap):
-    """Put the plain function in its place that ``wrapper(original, switch)`` makes.
+    """Replace a function by the plain function that ``wrapper(original, switch)`` returns.
 
-    It passes calls through itself while ``switch.is_on`` is false. It costs a microsecond less a
-    call than wrapt's: that is worth it for what every request and every cursor calls.
+    The plain function itself must pass calls through while ``switch.is_on`` is false. A call takes
+    a microsecond less than by wrapt. This matters where every request or cursor makes one.
     """
 
     def replacement(self, original, switch):
         ours = functools.wraps(original)(self.wrapper(original, switch))
-        ours.__wrapped__ = original  # which Python 2 does not do
+        ours.__wrapped__ = original  # Python 2's wraps() does not set it
         return ours
 
 
 class OptionalWrap(HotWrap):
-    """The same for a module that cannot be imported everywhere: there it has nothing to patch."""
+    """A HotWrap that does nothing where its module cannot be imported."""
 
     def apply(self, switch):
         try:
@@ -70,14 +70,14 @@ class OptionalWrap(HotWrap):
 
 
 class Replacement(OptionalWrap):
-    """Put what ``wrapper(original)`` makes in the place of something that is no function."""
+    """Replace an object that is not a function by the result of ``wrapper(original)``."""
 
     def replacement(self, original, switch):
         return self.wrapper(original)
 
 
 class Import(namedtuple("Import", "module source attribute why")):
-    """Have a module that imported a name from a patched source use what the source has now."""
+    """Replace a name that a module imported from ``source`` before the patch of ``source``."""
 
     def apply(self, switch):
         ours = getattr(import_module(self.source), self.attribute)
@@ -85,7 +85,7 @@ class Import(namedtuple("Import", "module source attribute why")):
             setattr(sys.modules[self.module], self.attribute, ours)
 
         def undo():
-            # The module may have been imported only since.
+            # The module may have been imported after apply().
             module = sys.modules.get(self.module)
             if getattr(module, self.attribute, None) is ours:
                 setattr(module, self.attribute, ours.__wrapped__)
@@ -95,12 +95,12 @@ class Import(namedtuple("Import", "module source attribute why")):
 
 
 class Receiver(namedtuple("Receiver", "module signal source attribute why")):
-    """Have a signal received by what a patched source has now, in the place of what it had before."""
+    """Connect a patched function to a signal, at the original function's place in the order."""
 
     def apply(self, switch):
         signal = getattr(import_module(self.module), self.signal)
         ours = getattr(import_module(self.source), self.attribute)
-        # Somebody may have disconnected it by hand, which is the oldest way to keep connections.
+        # A project may have disconnected the original, which is the oldest way to keep connections.
         was_connected = _is_connected(signal, ours.__wrapped__)
         signal.connect(ours)
         if was_connected:
@@ -118,7 +118,7 @@ class Receiver(namedtuple("Receiver", "module signal source attribute why")):
 
 
 class Listener(namedtuple("Listener", "module signal receiver why")):
-    """Have a signal received by a function of ours as well, before all others."""
+    """Connect one more receiver to a signal, before all others."""
 
     def apply(self, switch):
         signal = getattr(import_module(self.module), self.signal)
@@ -137,8 +137,8 @@ class Listener(namedtuple("Listener", "module signal receiver why")):
         return undo
 
 
-# Entries of ``signal.receivers`` differ from Django to Django. So they are only moved as they are, and
-# connect() and disconnect() tell which one is whose.
+# The format of the entries of ``signal.receivers`` depends on Django's version. So these functions
+# move entries without reading them: the one that disconnect() removes is the receiver's.
 
 
 def _is_connected(signal, receiver):
@@ -146,18 +146,18 @@ def _is_connected(signal, receiver):
 
 
 def _move(signal, receiver, instead_of=None):
-    """Put a connected receiver in the place of another one, which is disconnected, or first."""
-    # Since 1.6 a signal can cache who receives it.
+    """Move a connected receiver to the front, or to the place of another, which is disconnected."""
+    # Since 1.6 a signal can cache its receivers.
     clear_cache = getattr(signal, "sender_receivers_cache", {}).clear
     is_done = False
     while not is_done:
         before = list(signal.receivers)
         after = _moved(signal, receiver, instead_of)
-        # Under the lock nothing is allocated: before 1.7 a garbage collection may wait for the lock.
+        # Nothing is allocated under the lock: before 1.7 a garbage collection may want it.
         with signal.lock:
             is_done = signal.receivers == before
             if is_done:
-                # Another list, because other threads may be iterating over this one.
+                # A new list, because other threads may be iterating over the old one.
                 signal.receivers = after
                 clear_cache()
 
@@ -171,16 +171,16 @@ def _moved(signal, receiver, instead_of):
 
 
 def _copy(signal):
-    """Return a signal that shares no list with this one, to take receivers out of."""
+    """Return a copy of a signal with a list of its own, to take receivers out of."""
     copied = copy.copy(signal)
     copied.receivers, copied.sender_receivers_cache = list(signal.receivers), {}
-    # Each disconnect() drops the entries of dead receivers as well.
+    # Every disconnect() also drops the entries of dead receivers. This one only does that.
     copied.disconnect(None)
     return copied
 
 
 def _take_out(signal, receiver):
-    """Disconnect a receiver. Return its index and its entry in a list: the end and [] if it had none."""
+    """Disconnect a receiver. Return its index and [its entry], or the end and [] if it had none."""
     before = list(signal.receivers)
     signal.disconnect(receiver)
     after = signal.receivers
@@ -189,15 +189,17 @@ def _take_out(signal, receiver):
 
 
 class Switch(object):
-    """What wrappers ask whether to pass calls through. Not the Patcher: by its rows' signals it would
-    keep Django's alive at the exit of Python 2, to be told of receivers when its modules are gone.
+    """Tells wrappers whether to pass calls through.
+
+    Separate from Patcher, so that wrappers do not keep Django's signals alive until interpreter
+    exit, which fails on Python 2.
     """
 
     is_on = False
 
 
 class Patcher(object):
-    """Applies and undoes rows. All wrappers pass calls through while the switch is not on."""
+    """Applies and undoes patches. All wrappers pass calls through while the switch is off."""
 
     def __init__(self, rows):
         self.rows = rows
@@ -206,7 +208,7 @@ class Patcher(object):
         self._undo = {}
 
     def apply(self):
-        """Apply the rows that are not in force. If one fails, none of them is, and it raises."""
+        """Apply the patches that are not applied yet. If one fails, undo them and raise."""
         new = [row for row in self.rows if row not in self._undo]
         try:
             for row in new:
@@ -217,7 +219,11 @@ class Patcher(object):
         self.applied = True
 
     def undo(self):
-        """Undo the rows. One that was patched over stays, passes calls through, and is logged."""
+        """Restore the originals.
+
+        If another library has patched a replacement since, that replacement stays, passes calls
+        through, and is logged.
+        """
         self._undo_rows([row for row in self.rows if row in self._undo])
         self.applied = False
 
@@ -234,11 +240,12 @@ class Patcher(object):
                 )
 
 
-# Methods that were looked at together, and are all Django's own or what we have put in their place.
+# Tuples of methods for which are_djangos() was true.
 _djangos = set()
 
 
 def are_djangos(*methods):
+    """Whether all methods are Django's own, or persistconn's replacements of them."""
     if methods not in _djangos:
         if not all(_module(method) in ("django", "persistconn") for method in methods):
             return False

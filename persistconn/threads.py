@@ -1,4 +1,4 @@
-"""The threads that persistconn runs in the background, on every Python and under gevent."""
+"""Background threads, on every version of Python and under gevent."""
 
 from __future__ import absolute_import
 
@@ -14,14 +14,15 @@ try:
 except ImportError:  # Python 2
     import thread as _thread
 
-#: Whether a child that is forked in C, as uWSGI does it, may wait for ever for a lock that a thread
-#: of its parent had: then no thread of ours may run while applications are merely imported.
+#: Whether a child that is forked in C, as by uWSGI, may wait for ever for a lock that a thread of
+#: its parent had. Then no thread of persistconn may run while applications are being imported.
 FORKS_IN_C_KEEP_LOCKS = PY2
 
 
 def _will_fork_in_c():
-    """Whether this is uWSGI's master. It forks whoever has the interpreter's lock, and a worker that is
-    forked while a thread of ours has it waits for it for ever.
+    """Whether this process is uWSGI's master, which forks without taking the GIL.
+
+    A worker that is forked while a background thread has the GIL waits for it for ever.
     """
     uwsgi = sys.modules.get("uwsgi")
     return uwsgi is not None and uwsgi.worker_id() == 0 and uwsgi.mule_id() == 0
@@ -30,21 +31,21 @@ def _will_fork_in_c():
 _start_natively = native(_thread, "start_new_thread")
 _is_green = "gevent.monkey" in sys.modules
 
-#: Whether the interpreter goes on. False at its exit, None when Python 2 has cleared this module.
+#: True until the interpreter exits, then False; None when Python 2 has cleared this module.
 alive = True
 _native_threads = set()
 
 
 def _load_unwinder():
-    # From Python 3 to 3.9 a thread loads this library at its end. A process that is forked at that
-    # moment aborts when its own first thread ends, as glibc's list of libraries is half written in
-    # it; and without a free descriptor the loading fails and aborts as well (bpo-44434).
+    # From Python 3 to 3.9 a thread loads this library when it ends (bpo-44434). A child that is
+    # forked at that moment has a half-written list of libraries in glibc, and aborts when its own
+    # first thread ends. Without a free descriptor the loading fails, and the process aborts, too.
     import ctypes
 
     try:
         ctypes.CDLL("libgcc_s.so.1")
     except OSError:
-        pass  # a system that needs none
+        pass  # this system does not need it
 
 
 if (3,) < sys.version_info < (3, 10) and sys.platform.startswith("linux"):
@@ -60,7 +61,7 @@ def start_thread(function, *args):
 
 
 def start_named_thread(name, function):
-    """The same in a thread that ``threading`` lists; not to be called by a destructor."""
+    """Like start_thread(), in a thread that ``threading`` lists. Destructors must not call it."""
     if _will_fork_in_c():
         return False
     if _is_green:
@@ -68,8 +69,8 @@ def start_named_thread(name, function):
         return start_thread(function)
     thread = threading.Thread(target=_run, name=name, args=(function, ()))
     thread.daemon = True
-    # By another thread: who starts one waits for it, and if an exception interrupts that wait on
-    # Python 3.8, it may never end.
+    # Thread.start() waits for the new thread, and if an exception interrupts this wait on Python
+    # 3.8, it may never end. So another thread calls start().
     return start_thread(_start_named, thread, function)
 
 
@@ -81,13 +82,13 @@ def _start_named(thread, function):
 
 
 def start_native_thread(function, *args):
-    """The same in a thread of the system, also under gevent: the function must not use gevent.
+    """Like start_thread(), but in a thread of the system, also under gevent.
 
-    It must return soon after ``alive`` has become false.
+    The function must not use gevent, and must return soon after ``alive`` has become false.
     """
     if not alive or _will_fork_in_c():
         return False
-    # With the pid, as a forked child has none of its parent's threads.
+    # With the pid, because a forked child has none of its parent's threads.
     me = os.getpid(), object()
     _native_threads.add(me)
     started = _start(_start_natively, _run_native, (me, function, args))
@@ -107,7 +108,7 @@ def _start(start, function, args):
 def _run(function, args):
     try:
         function(*args)
-    except:  # noqa: E722, as Python 2 clears the names of exceptions as well
+    except:  # noqa: E722, as Python 2 clears names of exceptions at its exit
         if alive:
             raise
 
@@ -128,7 +129,7 @@ def _exit():
 
 
 def _wait_for_native_threads(ends_at):
-    """Let them return before Python 2 clears the modules that they use."""
+    """Wait for native threads to end, because Python 2 then clears the modules that they use."""
     me = os.getpid()
     while monotonic() < ends_at and any(pid == me for pid, _ in list(_native_threads)):
         native_sleep(0.01)

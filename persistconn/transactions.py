@@ -1,4 +1,4 @@
-"""Always commit or roll back: no transaction outlives its unit of work."""
+"""Rolls back open transactions: none outlives its unit of work."""
 
 from __future__ import absolute_import
 
@@ -11,11 +11,10 @@ logger = logging.getLogger("persistconn")
 
 
 def finish(wrapper, entry, cursors):
-    """End what is still open on a connection. Return why it cannot be kept, or None.
+    """Roll back and close cursors. Return why the connection cannot be kept, or None.
 
-    What the unit of work has not committed is rolled back, as it was when Django closed the
-    connection. Never committed. Its cursors are closed, so that no later use of one reaches the
-    next user's session.
+    Nothing is committed: stock Django, which closes the connection, loses uncommitted work as well.
+    Cursors are closed so that nobody can later use one in the next user's session.
     """
     reason = None
     try:
@@ -52,7 +51,7 @@ def _failed(entry, error):
 def _is_djangos(error):
     from django.db import utils
 
-    # Before 1.6 there is no broader class.
+    # Django before 1.6 has no broader class.
     return isinstance(error, getattr(utils, "Error", utils.DatabaseError))
 
 
@@ -67,7 +66,7 @@ def _end(entry, cursors):
         return "busy"
     for cursor in cursors:
         if driver.is_server_side(cursor):
-            # Its destructor may come in the next user's transaction, and talk to the server.
+            # Its destructor may run in the next user's transaction, and talk to the server.
             return "busy"
         driver.close_cursor(cursor)
     if driver.status(raw) != drivers.IDLE:

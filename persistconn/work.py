@@ -1,8 +1,8 @@
-"""Which wrappers the running thread has open: the end of its unit of work ends them.
+"""The wrappers that each thread has open, and that the end of its unit of work ends.
 
-Django's own registry holds the same ones, but asking it costs more than all the rest of a checkin.
-It is asked once a thread, for what was opened before we came, and again whenever we were switched
-on.
+Django's registry has the same wrappers, but a look there takes longer than the rest of a checkin.
+So each thread looks there once, for connections that were opened before persistconn was installed,
+and again after each ``enable()``. Before Django 1.8 it looks there every time.
 """
 
 from __future__ import absolute_import
@@ -23,24 +23,24 @@ class Works(threading.local):
         self.mine = self._by_ident[compat.get_ident()] = Work()
 
     def find_home(self, wrapper):
-        """Return the wrappers of its owner's unit of work, or None if the owner has none."""
+        """Return the wrappers of the owner's unit of work, or None if that thread has no Work."""
         work = self.mine
-        owner = getattr(wrapper, "_thread_ident", None)  # None before 1.4: whoever uses it
+        owner = getattr(wrapper, "_thread_ident", None)  # None before 1.4: the thread that uses it
         if owner is not None and owner != work.ident:
             work = self._by_ident.get(owner)
         return None if work is None else work.wrappers
 
 
 def join(wrapper, held):
-    """Have a wrapper ended by its owner's unit of work, whichever thread uses it.
+    """Add a wrapper to the unit of work of the thread that owns it, whichever thread uses it.
 
     Return the wrappers of that unit of work.
     """
     if held.home is None or not held.is_registered:
-        # Not only at the end: what a coroutine opens is in a registry of its own.
+        # Asked here, not only at the end, because a coroutine has a registry of its own.
         held.is_registered = dialect.is_registered(wrapper)
         held.home = works.find_home(wrapper)
-    # An owner without a unit of work will find the wrapper in Django's registry.
+    # An owner that has no Work yet will find the wrapper in Django's registry.
     wrappers = {} if held.home is None else held.home
     wrappers[id(wrapper)] = held.wrapper
     return wrappers
@@ -49,15 +49,15 @@ def join(wrapper, held):
 class Work(object):
     """The unit of work of one thread."""
 
-    turns = 0  # shared by all threads: how often persistconn was switched on
+    turns = 0  # one count for all threads: how often persistconn was switched on
 
     def __init__(self):
         self.ident = compat.get_ident()
         self.turn = None
-        self.in_orm = 0  # how many of the ORM's compilers are executing
-        # The ids of the wrappers that were open when this request began; None: that was not seen.
+        self.in_orm = 0  # the depth of nested calls of the ORM
+        # The ids of the wrappers that were open when this request began; None: no start was seen.
         self.outer = None
-        # Weak references, as a wrapper that is thrown away must take its connection along.
+        # Weak references, because the connection of a wrapper that is dropped must go with it.
         self.wrappers = {}
         self.witness = Witness(self.wrappers)
 
@@ -65,7 +65,7 @@ class Work(object):
         self.wrappers[id(wrapper)] = lease.of(wrapper).wrapper
 
     def find_open(self, account_for):
-        """Return the wrappers to end. One made by hand stays its maker's."""
+        """Return the wrappers to end. Code that made a wrapper by hand must end it itself."""
         if self.turn != self.turns or dialect.has_managed_blocks:
             for wrapper in dialect.initialised():
                 known = self.wrappers.get(id(wrapper))
@@ -74,7 +74,7 @@ class Work(object):
                     self.add(wrapper)
             self.turn = self.turns
         found = []
-        # A copy, as another thread may add one of ours at any moment.
+        # A copy, because another thread may add a wrapper of this thread at any moment.
         for key, ref in list(self.wrappers.items()):
             wrapper = ref()
             if wrapper is None:
@@ -85,11 +85,11 @@ class Work(object):
 
 
 class Witness(object):
-    """Dies with its thread.
+    """Dies with its thread, and then has the thread's connections closed.
 
-    The wrappers of the thread live on in reference cycles until the garbage collector comes, and
-    their connections, transactions and slots with them. A destructor must do nothing but queue,
-    as whoever is interrupted by it may hold any lock; so it starts a thread that does the rest.
+    Without it the thread's wrappers would live in reference cycles until the garbage collector
+    runs, with their connections, transactions and slots. The destructor only starts a thread that
+    does the rest, because the code that it interrupts may hold any lock.
     """
 
     def __init__(self, wrappers):
@@ -101,12 +101,12 @@ class Witness(object):
     def __del__(self):
         left = [ref() for ref in list(self._wrappers.values())]
         if left:
-            # At the exit none starts, and everything is closed by the exit itself.
+            # No thread starts at the interpreter's exit, which closes all connections by itself.
             self._start(self._abandon, left, self._ident)
 
 
 def _abandon(wrappers, ident):
-    """Close the connections that an ended thread has not given back, unless they are still used."""
+    """Close the connections that an ended thread has not given back, unless somebody uses them."""
     for wrapper in wrappers:
         if wrapper is None or not dialect.belongs_to(wrapper, ident):
             continue
@@ -117,7 +117,7 @@ def _abandon(wrappers, ident):
         wrapper.connection = None
         cursors = held.cursors.take()
         if _is_in_use(entry, cursors):
-            # Stock Django lets it live as long as whoever fetches from it.
+            # As in stock Django, it lives as long as a cursor that fetches from it.
             entry.pool.let_go(entry, "lost")
         else:
             entry.pool.discard(entry, "lost")

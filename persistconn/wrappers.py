@@ -1,4 +1,4 @@
-"""What takes the place of Django's functions. Each asks lifecycle, and returns."""
+"""Replacements of Django's functions. lifecycle.py does the work on connections."""
 
 from __future__ import absolute_import
 
@@ -14,7 +14,8 @@ from persistconn.patching import are_djangos
 
 
 def ensuring_connection(original, switch):
-    # With a connection, Django's own only looks for an event loop, by an exception if there is none.
+    # With an open connection, Django's own method only looks for an event loop, and it raises and
+    # catches an exception where there is none.
     is_djangos = are_djangos(original)
     callers = dialect.callers_of_ensure_connection()
 
@@ -53,7 +54,7 @@ def making_cursor(original, switch):
             return original(wrapper, *args, **kwargs)
         if wrapper.connection is not None:
             lifecycle.before_use(wrapper)
-        # Unpacking nothing costs as much as a call.
+        # Unpacking empty arguments takes as long as a call.
         if args or kwargs:
             cursor = original(wrapper, *args, **kwargs)
             lifecycle.cursor_made(wrapper, cursor, is_named=True)
@@ -93,7 +94,7 @@ def executing(original, switch):
 
 
 def on_close_if_unusable_or_obsolete(wrapped, wrapper, args, kwargs):
-    # With a CONN_MAX_AGE of its own, a wrapper keeps its connection when this is called directly.
+    # With a CONN_MAX_AGE a wrapper keeps its connection after a direct call, as in stock Django.
     if wrapper.settings_dict.get("CONN_MAX_AGE", 0) != 0 or not lifecycle.checkin(wrapper):
         wrapped(*args, **kwargs)
 
@@ -114,7 +115,7 @@ def ending_work(original, switch):
         elif signal is request_started:
             lifecycle.request_started()
         else:
-            # Called by name it has no signal, and ends a unit of work that is no request.
+            # A direct call has no signal, and ends a unit of work that is not a request.
             lifecycle.end_of_work()
 
     return end_of_work
