@@ -10,8 +10,6 @@ closing it. A task, a thread or a loop ends its work by the function that Django
 a transaction, and never sends a statement twice. lifecycle.py tells the whole story in order.
 """
 
-from __future__ import absolute_import
-
 import logging
 
 from django.conf import settings

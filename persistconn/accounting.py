@@ -4,8 +4,6 @@ Django has just opened the connection, or it was opened without persistconn: by 
 persistconn was off.
 """
 
-from __future__ import absolute_import
-
 import sys
 
 from persistconn import drivers, lease

@@ -1,7 +1,5 @@
 """The entry point for Django 1.7 and later: an app in INSTALLED_APPS."""
 
-from __future__ import absolute_import
-
 from django.apps import AppConfig
 from django.core import checks
 

@@ -1,7 +1,5 @@
 """Differences between versions of Python, and with gevent, behind common names."""
 
-from __future__ import absolute_import
-
 import _socket
 import os
 import select

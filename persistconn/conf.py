@@ -3,8 +3,6 @@
 ``DATABASES[alias]["PERSISTCONN"] = {"MAX_AGE": 60}`` wins over ``PERSISTCONN_MAX_AGE = 60``.
 """
 
-from __future__ import absolute_import
-
 import functools
 import numbers
 import operator

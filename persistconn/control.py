@@ -1,7 +1,5 @@
 """The public functions: idempotent, and safe to call from any thread."""
 
-from __future__ import absolute_import
-
 import atexit
 import threading
 

@@ -1,7 +1,5 @@
 """The cursors of one unit of work, to be closed at its end."""
 
-from __future__ import absolute_import
-
 import weakref
 
 #: Above this number of references, dead ones are removed. The next limit is twice the number of

@@ -1,7 +1,5 @@
 """The database behind a wrapper's current settings: its pool, and whether connections are kept."""
 
-from __future__ import absolute_import
-
 import hashlib
 import hmac
 import os

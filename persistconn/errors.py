@@ -1,7 +1,5 @@
 """The errors that persistconn raises: subclasses of errors that callers already catch."""
 
-from __future__ import absolute_import
-
 from django.db import utils
 
 from persistconn.django_versions import UnsupportedDjango

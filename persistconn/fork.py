@@ -1,7 +1,5 @@
 """Objects that a forked child must not share with its parent: locks, threads, connections."""
 
-from __future__ import absolute_import
-
 import os
 
 

@@ -1,7 +1,5 @@
 """The lease: it holds a wrapper's entry of the pool from the checkout to the checkin."""
 
-from __future__ import absolute_import
-
 import weakref
 
 from persistconn import databases

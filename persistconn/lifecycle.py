@@ -11,8 +11,6 @@ entry from the checkout to the checkin. If an open wrapper has no entry, persist
 Django: SQLite, Django's own pool, MAX_AGE 0.
 """
 
-from __future__ import absolute_import
-
 import sys
 
 from persistconn import accounting, compat, conf, lease, liveness, transactions

@@ -4,8 +4,6 @@ A check returns the reason to discard the connection ("age", "idle", "dead", "ch
 "read only"), or None.
 """
 
-from __future__ import absolute_import
-
 from persistconn import compat, drivers
 
 

@@ -1,7 +1,5 @@
 """A filter for logging handlers that use a database, so that they do not call themselves."""
 
-from __future__ import absolute_import
-
 import logging
 import sys
 

@@ -1,7 +1,5 @@
 """The entry point for WSGI workers before Django 1.7, because they may never import an app."""
 
-from __future__ import absolute_import
-
 from django.core.exceptions import MiddlewareNotUsed
 
 from persistconn import control

@@ -2,8 +2,6 @@
 Django then imports this module, as the app is in INSTALLED_APPS.
 """
 
-from __future__ import absolute_import
-
 from persistconn import control, django_versions
 
 if django_versions.APPS_ARE_MERELY_IMPORTED:

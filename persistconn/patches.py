@@ -1,7 +1,5 @@
 """THE TABLE of patches: which parts of Django are replaced, by which functions, and why."""
 
-from __future__ import absolute_import
-
 from django import VERSION
 
 from persistconn import wrappers

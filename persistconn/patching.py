@@ -6,8 +6,6 @@ remember their originals. Other libraries restore ``__wrapped__`` instead, which
 methods pinned to the subclass.
 """
 
-from __future__ import absolute_import
-
 import copy
 import functools
 import logging

@@ -1,7 +1,5 @@
 """Background threads, on every version of Python and under gevent."""
 
-from __future__ import absolute_import
-
 import atexit
 import os
 import sys

@@ -1,7 +1,5 @@
 """Rolls back open transactions: none outlives its unit of work."""
 
-from __future__ import absolute_import
-
 import logging
 
 from persistconn import drivers

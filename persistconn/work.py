@@ -5,8 +5,6 @@ So each thread looks there once, for connections that were opened before persist
 and again after each ``enable()``. Before Django 1.8 it looks there every time.
 """
 
-from __future__ import absolute_import
-
 import threading
 import weakref
 

@@ -1,7 +1,5 @@
 """Replacements of Django's functions. lifecycle.py does the work on connections."""
 
-from __future__ import absolute_import
-
 from functools import partial
 from sys import _getframe
 

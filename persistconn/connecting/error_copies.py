@@ -1,7 +1,5 @@
 """Copies of one error for several threads, none of which refers to another thread's frames."""
 
-from __future__ import absolute_import
-
 import types
 
 

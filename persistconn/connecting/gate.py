@@ -9,8 +9,6 @@ so an exception or a signal handler may come at any point; waiters poll. This mo
 of Django and of any driver.
 """
 
-from __future__ import absolute_import
-
 import logging
 import random
 import time

@@ -1,7 +1,5 @@
 """Opening one connection: how long a try may take, and whether its error is transient."""
 
-from __future__ import absolute_import
-
 import copy
 
 from persistconn import compat, drivers, threads

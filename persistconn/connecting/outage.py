@@ -1,7 +1,5 @@
 """The state of an open circuit: the outage, the calls that wait, and the prober's turn."""
 
-from __future__ import absolute_import
-
 import random
 import weakref
 

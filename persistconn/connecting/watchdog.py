@@ -8,8 +8,6 @@ There are no locks, because a signal handler may come at any point, and raise an
 limit of its own. Each decision is one atomic operation on a set or a dict.
 """
 
-from __future__ import absolute_import
-
 import socket
 import time
 import weakref

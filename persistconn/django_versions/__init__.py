@@ -4,8 +4,6 @@
 Django's objects behind ``connections[alias]``. The driver's own connection is called raw.
 """
 
-from __future__ import absolute_import
-
 from django import VERSION
 from django.core.exceptions import ImproperlyConfigured
 

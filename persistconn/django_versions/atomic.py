@@ -1,7 +1,5 @@
 """Django 1.8 and later: only autocommit and atomic blocks, no managed blocks."""
 
-from __future__ import absolute_import
-
 import sys
 from importlib import import_module
 

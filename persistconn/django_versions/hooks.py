@@ -5,8 +5,6 @@ connection: it calls ``connect(params)`` and returns the connection. The setting
 and no other wrapper or thread is affected.
 """
 
-from __future__ import absolute_import
-
 import contextlib
 from functools import partial
 

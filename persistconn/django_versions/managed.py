@@ -1,7 +1,5 @@
 """Django 1.2 to 1.7: managed transactions, alone or on top of autocommit."""
 
-from __future__ import absolute_import
-
 import sys
 
 from persistconn import compat, drivers

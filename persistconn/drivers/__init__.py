@@ -5,8 +5,6 @@ Errors are classified by SQLSTATE or error code, and by text only while connecti
 gives nothing else.
 """
 
-from __future__ import absolute_import
-
 from persistconn.drivers.base import (
     ACTIVE,
     IDLE,

@@ -1,7 +1,5 @@
 """The questions about a driver's connections, and the answers for any PEP 249 driver."""
 
-from __future__ import absolute_import
-
 import logging
 import os
 import socket

@@ -1,7 +1,5 @@
 """mysqlclient and PyMySQL."""
 
-from __future__ import absolute_import
-
 from persistconn.drivers.base import IDLE, INTRANS, UNKNOWN, Driver, capped_timeout
 
 # A status flag in every answer of a MySQL server.

@@ -1,7 +1,5 @@
 """psycopg2, and the use of libpq that it shares with psycopg 3."""
 
-from __future__ import absolute_import
-
 import os
 import re
 

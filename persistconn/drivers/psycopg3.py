@@ -1,7 +1,5 @@
 """psycopg 3."""
 
-from __future__ import absolute_import
-
 from persistconn.drivers.base import Driver
 from persistconn.drivers.postgresql import Psycopg2
 

@@ -1,7 +1,5 @@
 """One physical connection and its bookkeeping: HikariCP's pool entry."""
 
-from __future__ import absolute_import
-
 import os
 import random
 

@@ -1,7 +1,5 @@
 """The background thread that closes expired idle connections."""
 
-from __future__ import absolute_import
-
 import os
 import time
 

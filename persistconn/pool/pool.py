@@ -13,8 +13,6 @@ not interrupt, with or without the GIL. Two rules keep the steps consistent:
   weak reference frees its slot.
 """
 
-from __future__ import absolute_import
-
 import collections
 import logging
 

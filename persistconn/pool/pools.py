@@ -3,8 +3,6 @@
 There is no lock here either, for the reasons that pool.py gives.
 """
 
-from __future__ import absolute_import
-
 import weakref
 from functools import partial
 

@@ -1,7 +1,5 @@
 """The right to one open connection, and how it ends."""
 
-from __future__ import absolute_import
-
 import weakref
 from functools import partial
 

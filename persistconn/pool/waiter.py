@@ -1,7 +1,5 @@
 """Threads that wait for a connection."""
 
-from __future__ import absolute_import
-
 import threading
 import weakref
 
