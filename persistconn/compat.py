@@ -34,7 +34,6 @@ __all__ = [
     "native_sleep",
     "native_socket",
     "poller",
-    "reraise",
     "running_loop",
 ]
 
@@ -171,29 +170,3 @@ def _select(fd):
 #: poller(fd) returns a function that polls the socket without waiting. It returns [] if nothing has
 #: happened, else [(fd, events)]. An event other than READABLE means that the peer is gone.
 poller = _poll if _new_poll is not None else _select
-
-
-if PY2:
-    # In Python 3 this statement is a syntax error.
-    exec("def _raise_with_traceback(kind, error, traceback):\n    raise kind, error, traceback\n")
-else:
-
-    def _raise_with_traceback(kind, error, traceback):
-        try:
-            raise error.with_traceback(traceback)
-        finally:
-            del error, traceback
-
-
-def reraise(caught):
-    """Raise the first of a list of sys.exc_info(), with its own traceback, and empty the list.
-
-    A list that still had the error would be part of a reference cycle: list, traceback, frame,
-    list. All variables of these frames would then live until the garbage collector runs.
-    """
-    first = caught[0]
-    del caught[:]
-    try:
-        _raise_with_traceback(*first)
-    finally:
-        del first

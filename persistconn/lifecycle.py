@@ -11,7 +11,7 @@ entry from the checkout to the checkin. If an open wrapper has no entry, persist
 Django: SQLite, Django's own pool, MAX_AGE 0.
 """
 
-import sys
+import logging
 
 from persistconn import accounting, compat, conf, lease, liveness, transactions
 from persistconn.accounting import has_the_entry
@@ -21,6 +21,8 @@ from persistconn.django_versions import dialect
 from persistconn.lease import FOREIGN, OPEN, OPENING
 from persistconn.pool.waiter import Exhausted
 from persistconn.work import Work, join, works
+
+logger = logging.getLogger("persistconn")
 
 # First use.
 
@@ -204,20 +206,29 @@ def _end_all(work, outer):
     no start of a request was seen. The end of a request exits all atomic blocks of other wrappers.
     After an error the remaining wrappers end all the same, and then the first error is raised.
     """
-    errors = []
-    for wrapper in work.find_open(accounting.account_for):
+    _end_each(work, work.find_open(accounting.account_for), outer)
+
+
+def _end_each(work, wrappers, outer):
+    while wrappers:
+        wrapper = wrappers.pop()
         try:
             leaving = outer is not None and id(wrapper) not in outer
             if not checkin(wrapper, leaving):
                 dialect.end_stock(wrapper)
         except Exception:
-            errors.append(sys.exc_info())
-        # Not before its end, because an exception can come at any moment.
-        work.wrappers.pop(id(wrapper), None)
-        if getattr(wrapper, "connection", None) is not None:
-            work.add(wrapper)  # it was left open, or a signal handler has used it since
-    if errors:
-        compat.reraise(errors)
+            work.ended(wrapper)
+            _end_the_others(work, wrappers, outer)
+            raise
+        work.ended(wrapper)
+
+
+def _end_the_others(work, wrappers, outer):
+    # A function of its own, because Python 2 raises again what its caller has caught last.
+    try:
+        _end_each(work, wrappers, outer)
+    except Exception:
+        logger.warning("The end of work failed on another database, too.", exc_info=True)
 
 
 def checkin(wrapper, leaving=False):

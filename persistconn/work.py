@@ -79,7 +79,14 @@ class Work(object):
                 self.wrappers.pop(key, None)
             elif wrapper._persistconn.is_registered or dialect.is_registered(wrapper):
                 found.append(wrapper)
+        found.reverse()  # they are popped from the end
         return found
+
+    def ended(self, wrapper):
+        """Forget a wrapper after its end: not before, as an exception can come at any moment."""
+        self.wrappers.pop(id(wrapper), None)
+        if getattr(wrapper, "connection", None) is not None:
+            self.add(wrapper)  # it was left open, or a signal handler has used it since
 
 
 class Witness(object):

@@ -2,12 +2,10 @@
 
 from __future__ import absolute_import
 
-import gc
 import os
 import subprocess
 import sys
 import threading
-import weakref
 
 import pytest
 from support import wait_until
@@ -132,35 +130,6 @@ def no_room():
 @pytest.mark.parametrize("start", STARTS)
 def test_a_thread_that_cannot_start_is_answered_with_false(start, no_room):
     assert start(lambda: None) is False
-
-
-class Refused(Exception):
-    pass
-
-
-def catch_and_raise_again():
-    caught = []
-    try:
-        raise Refused
-    except Refused:
-        caught.append(sys.exc_info())
-    compat.reraise(caught)
-
-
-def raised_again():
-    """A weak reference to an error; the caller may see that it is gone, also in Python 2."""
-    try:
-        catch_and_raise_again()
-    except Refused as error:
-        return weakref.ref(error)
-
-
-def test_an_error_that_is_raised_again_is_in_no_cycle_with_its_frames():
-    gc.disable()
-    try:
-        assert raised_again()() is None
-    finally:
-        gc.enable()
 
 
 LIBRARIES = """
