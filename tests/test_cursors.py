@@ -165,7 +165,7 @@ def test_a_kept_debug_cursor_is_closed():
     end_of_work()
 
 
-def test_a_cursor_that_its_user_closed_makes_no_difference():
+def test_a_cursor_that_its_user_closed_does_not_cost_its_session():
     before = pid()
     cursor = connection.cursor()
     cursor.execute("SELECT 1")
@@ -297,7 +297,7 @@ def let_go_of(kept):
 
 @server_side
 @all_left
-def test_the_end_of_work_does_not_hang_on_an_open_cursor_of_the_server(leave, many):
+def test_the_end_of_work_does_not_hang_on_an_open_server_side_cursor(leave, many):
     def work():
         kept = leave()
         end_of_work()
@@ -311,9 +311,7 @@ def test_the_end_of_work_does_not_hang_on_an_open_cursor_of_the_server(leave, ma
 
 @server_side
 @all_left
-def test_an_open_cursor_of_the_server_does_not_abort_the_next_transaction(
-    leave, many, no_collector
-):
+def test_an_open_server_side_cursor_does_not_abort_the_next_transaction(leave, many, no_collector):
     def work():
         kept = leave() or []
         end_of_work()
@@ -325,7 +323,7 @@ def test_an_open_cursor_of_the_server_does_not_abort_the_next_transaction(
 
 @server_side
 @all_left
-def test_an_open_cursor_of_the_server_does_not_abort_the_transaction_of_another_thread(
+def test_an_open_server_side_cursor_does_not_abort_the_transaction_of_another_thread(
     leave, many, no_collector
 ):
     def work():
@@ -338,7 +336,9 @@ def test_an_open_cursor_of_the_server_does_not_abort_the_transaction_of_another_
 
 @server_side
 @all_left
-def test_an_open_cursor_of_the_server_is_collected_before_its_work_ends(leave, many, no_collector):
+def test_an_open_server_side_cursor_may_be_collected_before_its_work_ends(
+    leave, many, no_collector
+):
     def work():
         kept = leave() or []
         let_go_of(kept)()
@@ -366,7 +366,7 @@ def test_an_iterator_kept_past_the_end_of_its_work_reads_no_row_of_the_next_sess
 
 @server_side
 @all_left
-def test_no_cursor_is_open_in_an_idle_session(leave, many):
+def test_no_server_side_cursor_is_open_after_the_end_of_its_work(leave, many):
     def work():
         kept = leave()
         end_of_work()
@@ -390,7 +390,7 @@ def test_garbage_collected_inside_the_driver_does_not_hang_the_next_user(leave, 
 
 
 @server_side
-def test_a_request_that_left_a_cursor_of_the_server_open_is_followed_by_others(many, monkeypatch):
+def test_requests_are_served_after_a_request_that_left_a_server_side_cursor_open(many, monkeypatch):
     import site_urls
 
     def work():

@@ -168,7 +168,9 @@ fails = pytest.mark.parametrize("fail", [fail_while_iterating, fail_while_iterat
 
 @fails
 @with_atomic
-def test_a_cursor_collected_in_another_transaction_does_not_abort_it(fail, no_collection, rows):
+def test_a_cursor_collected_in_another_transaction_does_not_abort_that_transaction(
+    fail, no_collection, rows
+):
     in_thread(lambda: unit_that_fails(fail))
     with transaction.atomic():
         connection.cursor().execute("INSERT INTO item VALUES ('first')")
@@ -189,7 +191,7 @@ class EndsWork(object):
 @pytest.mark.skipif(
     sys.version_info[0] == 2, reason="Python 2 collects no cycle that has a __del__"
 )
-def test_a_cursor_that_is_being_collected_at_the_end_of_work_is_open_still(no_collection):
+def test_a_session_is_not_reused_if_its_cursor_is_being_collected_at_the_end_of_work(no_collection):
     before = pid()
     cycle = [EndsWork(), begin()]
     cycle.append(cycle)
@@ -217,7 +219,7 @@ def collect_garbage_at_notices(raw):
 
 @fails
 @with_atomic
-def test_a_cursor_collected_while_its_connection_is_asked_does_not_hang(fail, no_collection):
+def test_a_cursor_collected_during_a_query_on_its_connection_does_not_hang(fail, no_collection):
     in_thread(lambda: unit_that_fails(fail))
     raws = []
 
@@ -247,7 +249,7 @@ def test_no_cursor_of_an_earlier_unit_of_work_is_open_in_a_session():
 
 
 @with_server_side_cursors
-def test_a_cursor_left_open_does_not_take_the_name_of_the_next():
+def test_a_cursor_left_open_does_not_occupy_the_name_of_a_later_cursor():
     items = begin()
     end_of_work()
     # The next thread has a new wrapper, which counts from 1, and often the ident of an old one.
@@ -258,7 +260,7 @@ def test_a_cursor_left_open_does_not_take_the_name_of_the_next():
 
 
 @with_server_side_cursors
-def test_an_iterator_kept_past_its_unit_of_work_reads_no_further():
+def test_an_iterator_kept_past_its_unit_of_work_raises_an_error_when_read():
     items = begin()
     end_of_work()
     pid()

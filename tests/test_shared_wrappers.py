@@ -79,7 +79,7 @@ def test_the_end_of_a_helpers_work_does_not_end_a_shared_wrapper(shared, opened_
     assert ask(shared, "SELECT count(*) FROM mine") == 0
 
 
-def test_a_helper_that_opens_a_shared_wrapper_and_ends_its_work_does_not_end_it(shared):
+def test_a_helper_that_opened_a_shared_wrapper_does_not_end_that_wrapper_with_its_work(shared):
     def helper():
         execute(shared, "CREATE TEMP TABLE mine (name text)")
         end_of_work()
@@ -111,7 +111,7 @@ BEGINNINGS = [begin_by_hand] + ([] if support.BEFORE_1_6 else [switch_autocommit
 
 @opened_by
 @pytest.mark.parametrize("begin", BEGINNINGS, ids=lambda begin: begin.__name__)
-def test_what_a_helper_left_uncommitted_is_rolled_back_at_the_end_of_its_owners_work(
+def test_a_row_that_a_helper_left_uncommitted_is_rolled_back_at_the_end_of_the_owners_work(
     shared, rows, opened_by, begin
 ):
     opened_by(lambda: ask(shared))
@@ -192,7 +192,7 @@ def test_a_close_from_a_foreign_thread_leaves_the_connection_in_use():
         assert (stats()["in_use"], stats()["idle"]) == (0, 1)
 
 
-def test_after_a_close_from_a_foreign_thread_its_owner_closes_it():
+def test_the_owner_may_close_a_wrapper_after_a_refused_close_from_a_foreign_thread():
     before = pid()
     wrapper = connections["default"]
     with pytest.raises(DatabaseError):

@@ -213,7 +213,9 @@ def test_the_table_names_every_view():
 
 
 @pytest.mark.parametrize("view, mode, middleware, cell", list(cases()))
-def test_a_view_leaves_nothing_open(view, mode, middleware, cell, site, rows):
+def test_a_view_is_answered_as_in_the_table_and_leaves_no_transaction_open(
+    view, mode, middleware, cell, site, rows
+):
     answer = site(view, mode, middleware)
     if answer == "err":
         # It came before request_finished, as it does in stock Django.
@@ -234,7 +236,7 @@ def test_a_view_leaves_nothing_open(view, mode, middleware, cell, site, rows):
     assert support.backends() == (before or support.backends())
 
 
-def test_a_reader_of_a_finished_request_locks_nothing():
+def test_a_finished_request_that_read_a_table_holds_no_lock():
     assert get("/reads/").status == 200
     # Raises if somebody holds any lock on it.
     support.query(
@@ -312,7 +314,7 @@ def test_a_session_lost_in_a_transaction_does_not_change_the_answer():
     assert get("/pid/").status == 200
 
 
-def test_an_error_in_one_database_does_not_stop_the_other(monkeypatch):
+def test_an_error_at_the_end_of_work_in_one_database_leaves_no_other_database_open(monkeypatch):
     def fail():
         raise ValueError("a backend's own close() that fails")
 
@@ -325,7 +327,7 @@ def test_an_error_in_one_database_does_not_stop_the_other(monkeypatch):
     assert support.states() == ["idle", "idle"]
 
 
-def test_a_loss_in_one_database_does_not_stop_the_other():
+def test_the_loss_of_a_session_of_one_database_does_not_stop_the_end_of_work_in_the_other():
     def lose_one():
         for alias in ("default", "other"):
             connections[alias].cursor().execute("BEGIN" if not support.BEFORE_1_6 else "SELECT 1")
@@ -365,7 +367,7 @@ def test_a_response_that_is_never_closed_is_ended_by_the_next_request_of_its_thr
     assert support.states() == ["idle"]
 
 
-def test_until_then_its_connection_is_shared_with_nobody():
+def test_the_connection_of_a_response_that_is_never_closed_is_given_to_nobody_else():
     list(streaming_response())
     (streaming,) = support.backends()
     others = support.in_thread(lambda: (pid(), end_of_work())[0])

@@ -107,13 +107,13 @@ def all_overdue_are_cut():
         line.close()
 
 
-def test_a_block_that_lasts_too_long_ends_with_its_socket_shut_down(line):
+def test_the_socket_of_a_block_that_exceeds_its_limit_is_shut_down(line):
     with any_driver.limit(line, SHORT):
         assert line.peer.recv(1) == b""
 
 
 @pytest.mark.parametrize("kind", [Line, PyMySQLLine, Session])
-def test_a_socket_that_got_the_number_of_a_lost_one_is_not_shut_down(kind):
+def test_a_socket_that_reuses_the_descriptor_of_a_lost_socket_is_not_shut_down(kind):
     line, (stranger, peer) = kind(), socket.socketpair()
     fd = line.driver.fileno(line)
     try:
@@ -128,7 +128,7 @@ def test_a_socket_that_got_the_number_of_a_lost_one_is_not_shut_down(kind):
         stranger.close(), peer.close(), line.close()
 
 
-def test_a_socket_is_not_shut_down_if_its_connection_drops_it_at_that_moment(line):
+def test_a_socket_that_its_connection_drops_just_before_the_shutdown_is_left_alone(line):
     stranger, peer = socket.socketpair()
     numbers = [stranger.fileno()]
     line.fileno = lambda: numbers.pop() if numbers else None
@@ -156,7 +156,7 @@ def test_a_block_does_not_end_while_its_socket_is_being_shut_down(line):
     assert too_early == [False]
 
 
-def test_a_block_ends_even_if_shutting_down_its_socket_does_not(line, monkeypatch):
+def test_a_block_ends_even_if_the_shutdown_of_its_socket_hangs(line, monkeypatch):
     # Nothing that the watchdog calls is known to hang.
     monkeypatch.setattr(watchdog, "PATIENCE", SHORT)
     asked, ended = threading.Event(), threading.Event()
@@ -173,7 +173,7 @@ def test_a_block_ends_even_if_shutting_down_its_socket_does_not(line, monkeypatc
     assert in_time[0]
 
 
-def test_a_limit_whose_end_was_lost_shuts_nothing_down(line):
+def test_a_limit_that_was_garbage_collected_shuts_no_socket_down(line):
     any_driver.limit(line, SHORT).__enter__()
     gc.collect()
     time.sleep(SHORT)
@@ -181,7 +181,7 @@ def test_a_limit_whose_end_was_lost_shuts_nothing_down(line):
     assert is_open(line._sock, line.peer)
 
 
-def test_an_error_while_asking_for_the_socket_leaves_other_limits_as_they_are(line):
+def test_an_error_while_asking_for_the_socket_leaves_other_limits_in_force(line):
     def fail():
         asked.append(True)
         raise ValueError("no socket")
@@ -271,7 +271,7 @@ def fresh(monkeypatch):
     return renew
 
 
-def test_an_exception_at_any_step_of_a_limit_leaves_the_next_one_as_it_is(line, fresh):
+def test_an_exception_at_any_step_of_a_limit_leaves_the_next_limit_in_force(line, fresh):
     def work():
         with any_driver.limit(line, SHORT):
             pass
@@ -285,7 +285,7 @@ def test_an_exception_at_any_step_of_a_limit_leaves_the_next_one_as_it_is(line, 
     assert is_open(line._sock, line.peer)
 
 
-def test_a_limit_within_a_signal_handler_at_any_step_of_another_ends(line, fresh):
+def test_a_limit_within_a_signal_handler_at_any_step_of_another_limit_ends(line, fresh):
     other = Line()
 
     def work():
@@ -306,14 +306,14 @@ def watchdogs():
     return support.threads_in(watchdog._watchdogs.get()._run)
 
 
-def test_the_thread_ends_when_there_is_nothing_to_watch_and_comes_back(line, fresh):
+def test_the_watchdogs_thread_ends_when_no_limit_is_left_and_starts_again(line, fresh):
     for _turn in range(3):
         with any_driver.limit(line, 10):
             assert wait_until(lambda: watchdogs() == 1)
         assert wait_until(lambda: watchdogs() == 0)
 
 
-def test_one_thread_stays_of_those_that_several_first_limits_started(line, fresh):
+def test_only_one_of_several_watchdog_threads_stays(line, fresh):
     mine = watchdog._watchdogs.get()
     with any_driver.limit(line, 10):
         for _ in range(5):
@@ -423,5 +423,5 @@ limit.__enter__()
 
 
 @pytest.mark.parametrize("code", ["pid()", "pid(); end_of_work()", AT_THE_EXIT])
-def test_the_exit_is_silent(code):
+def test_the_exit_of_the_interpreter_is_silent(code):
     assert run(code, MAX_IDLE=10) == ["", ""]

@@ -63,7 +63,7 @@ def fail_over(scenario, outages, primary, standby):
     scenario.require(first <= SOON, "the first write came after", first, "s")
 
 
-def test_a_session_that_takes_no_writes_any_more_is_not_used(cluster):
+def test_a_session_that_became_read_only_is_not_used(cluster):
     fault = "default_transaction_read_only for 0.3 s, by reload"
     with Scenario(fault) as scenario, settings(CHECK_AFTER=0):
         with through(cluster, target_session_attrs="read-write"):

@@ -77,7 +77,9 @@ def at_random():
 
 
 @pytest.mark.parametrize("aliases, pools", [(["default"], "1 pool"), (contenders.APART, "4 pools")])
-def test_sessions_of_independent_clients_are_lost_at_their_use_alone(cluster, aliases, pools):
+def test_independent_clients_see_a_terminated_session_only_at_or_just_before_its_use(
+    cluster, aliases, pools
+):
     """How many kills a request sees depends on how often a session is used: no bound is asked for."""
     killer = Killer(cluster)
     with Scenario("session of independent clients terminated, " + pools) as scenario:
@@ -114,7 +116,7 @@ def require_each_pool_its_own_sessions(scenario):
     scenario.require(not shared, "used through more than one alias:", shared)
 
 
-def test_sessions_terminated_in_any_state_cost_their_transaction(cluster):
+def test_a_session_terminated_in_any_state_costs_only_the_transaction_that_used_it(cluster):
     killer = Killer(cluster)
     with Scenario("session terminated in any state") as scenario, through(cluster):
         with Clients(scenario.ledger, 4, pause=0.01):

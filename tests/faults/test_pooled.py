@@ -34,7 +34,7 @@ def test_the_first_request_does_not_pay_for_each_dead_connection(cluster, count)
         scenario.require_success()
 
 
-def test_a_loss_costs_no_living_connection(cluster, ours):
+def test_the_loss_of_a_pooled_connection_costs_no_living_connection(cluster, ours):
     with Scenario("1 of 8 pooled connections dies") as scenario, through(cluster):
         for _ in repeat(10):
             with Workers(scenario.ledger, 8) as workers:
@@ -48,7 +48,7 @@ def test_a_loss_costs_no_living_connection(cluster, ours):
         scenario.require_success()
 
 
-def test_after_a_loss_what_died_in_silence_is_found_before_it_is_used(cluster, ours):
+def test_after_a_loss_connections_that_died_in_silence_are_found_before_their_use(cluster, ours):
     with Scenario("silent deaths beside one in use") as scenario, Proxy(cluster) as proxy:
         with through(proxy), settings(CHECK_AFTER=60, CHECK_TIMEOUT=0.5):
             with Workers(scenario.ledger, 4) as workers:

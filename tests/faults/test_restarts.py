@@ -58,7 +58,9 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("fault, inject, mode, times", FAULTS, ids=[f[0] for f in FAULTS])
-def test_a_restart_costs_what_was_in_use(cluster, fault, inject, mode, times):
+def test_a_restart_costs_only_units_of_work_whose_session_was_in_use(
+    cluster, fault, inject, mode, times
+):
     door = UnixSocket(cluster) if "unix" in fault else cluster
     outages = Outages()
     with Scenario(fault) as scenario, through(door):
@@ -71,7 +73,7 @@ def test_a_restart_costs_what_was_in_use(cluster, fault, inject, mode, times):
         scenario.require_in_use(outages)
 
 
-def test_a_long_outage_is_over_when_the_server_accepts(cluster):
+def test_work_goes_on_soon_after_the_server_accepts_again_after_a_long_outage(cluster):
     away, deadline = (AWAY, DEADLINE) if scenarios.full else (SHORT_AWAY, SHORT_DEADLINE)
     with Scenario("server away for %d s" % away) as scenario, through(cluster):
         with settings(CONNECT_DEADLINE=deadline), Clients(
@@ -109,7 +111,7 @@ def test_sessions_that_end_by_idle_session_timeout_cost_nothing(cluster):
         scenario.require_success()
 
 
-def test_idle_in_transaction_session_timeout_costs_that_transaction(cluster):
+def test_idle_in_transaction_session_timeout_costs_only_the_idle_transaction(cluster):
     with Scenario("idle_in_transaction_session_timeout") as scenario, through(cluster):
         cluster.reload(idle_in_transaction_session_timeout="250ms")
         with Workers(scenario.ledger, 4) as workers:

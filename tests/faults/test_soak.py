@@ -100,7 +100,7 @@ def is_back_at(before):
     return support.wait_until(lambda: open_descriptors() <= before)
 
 
-def test_a_soak_leaves_clean_books_and_no_leak(cluster):
+def test_a_soak_of_random_faults_leaves_no_wrong_row_and_no_leak(cluster):
     with Scenario("soak: a random fault every 50 ms") as scenario:
         with Proxy(cluster) as proxy, through(proxy), settings(CHECK_TIMEOUT=0.5):
             warm_up(scenario, cluster)

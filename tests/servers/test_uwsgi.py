@@ -61,7 +61,7 @@ def test_the_workers_leave_the_masters_sessions_alone(server):
     assert server.masters <= set(support.backends())
 
 
-def test_it_ends_promptly_and_leaves_no_session(server):
+def test_uwsgi_ends_promptly_and_leaves_no_session(server):
     log = DatabaseLog()
     ask(server)
     seconds, code = server.terminate()

@@ -220,7 +220,7 @@ def shots(request):
 
 @pytest.mark.parametrize("max_conns", [SLOTS, None])
 @pytest.mark.parametrize("shooting", [by_signals, by_threads])
-def test_all_goes_on_and_nothing_is_lost_or_shared(shooting, max_conns, shots):
+def test_shots_at_random_moments_lose_no_slot_and_share_no_session(shooting, max_conns, shots):
     seed = random.randrange(10**6)
     with support.settings_as(PERSISTCONN_MAX_CONNS=max_conns, PERSISTCONN_TIMEOUT=5):
         errors = forked.run(partial(shooting, shots, seed), patience=20, limit=7200)
