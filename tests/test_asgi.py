@@ -1,4 +1,4 @@
-"""Under ASGI, where each request runs in a thread that may never come again."""
+"""Requests under ASGI, where the thread of a request may never serve another one."""
 
 from __future__ import absolute_import
 
@@ -32,9 +32,10 @@ SCOPE = {
 
 @pytest.fixture
 def get():
-    """One request through Django's ASGI handler; returns the body. All share one event loop.
+    """A function that makes a request through Django's ASGI handler and returns the body.
 
-    Without the words async and await, which Python 2 cannot read.
+    All requests share one event loop. The words async and await are avoided, since Python 2 cannot
+    read them.
     """
     import asyncio
 
@@ -103,7 +104,7 @@ def test_an_open_connection_is_refused_inside_an_event_loop_as_in_stock_django()
 
 
 def in_a_loop(work):
-    """Run work in this thread's event loop, as a coroutine does that forgot sync_to_async."""
+    """Run work inside this thread's event loop, as a coroutine without sync_to_async does."""
     import asyncio
 
     loop, outcome = asyncio.new_event_loop(), []

@@ -1,4 +1,4 @@
-"""Where persistconn stands aside: Django does there what it always did."""
+"""Cases that persistconn leaves to Django, where connections behave as in stock Django."""
 
 from __future__ import absolute_import
 
@@ -191,7 +191,7 @@ def run_test_case(method, base="TestCase", **attributes):
 
 @pytest.fixture
 def supports_transactions():
-    # Before 1.3 the test runner finds it out, and we have none.
+    # Before 1.3 Django's test runner sets this, and these tests do not use that runner.
     with support.database_as("default", SUPPORTS_TRANSACTIONS=True):
         with support.database_as("other", SUPPORTS_TRANSACTIONS=True):
             yield
@@ -228,12 +228,12 @@ def test_a_check_is_not_counted_by_assert_num_queries(clock, supports_transactio
 
 
 def ask_by_a_real_handler():
-    # A view of its own that answers 500 where stock Django's connection is closed by then.
+    # The view answers 500 where stock Django has closed the connection by then.
     return get("/pid/").status
 
 
 def outcome_of(test, base, **attributes):
-    """How a test of Django's TestCases ends, and with which error."""
+    """The errors of a test of one of Django's TestCases, and the counts of errors and failures."""
     result = run_test_case(test, base, **attributes)
     errors = [text.splitlines()[-1] for case, text in result.errors + result.failures]
     return errors, len(result.errors), len(result.failures)

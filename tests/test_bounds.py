@@ -1,4 +1,4 @@
-"""How many connections there are: MAX_CONNS, TIMEOUT, MAX_KEPT, and ended threads."""
+"""The number of connections: MAX_CONNS, TIMEOUT, MAX_KEPT, and threads that ended."""
 
 from __future__ import absolute_import
 
@@ -30,7 +30,7 @@ def stats():
 
 @pytest.fixture
 def no_collector():
-    """What must not wait for the garbage collector."""
+    """Switch the garbage collector off: the outcome must not depend on it."""
     gc.disable()
     yield
     gc.enable()
@@ -38,7 +38,7 @@ def no_collector():
 
 @pytest.fixture
 def busy():
-    """A thread that has a connection until told to give it back."""
+    """A thread that has a connection until the event is set."""
     stop, started = threading.Event(), threading.Event()
 
     def work():

@@ -15,7 +15,7 @@ from support import wait_until
 from persistconn import compat, threads
 
 # The wall clock is set back by 20 seconds while a process waits for at most half a second. A
-# stand-in: the machine's cannot be set back here.
+# stand-in: the machine's own clock cannot be set back here.
 
 CLOCK = """
 from __future__ import print_function
@@ -123,7 +123,7 @@ def test_a_thread_is_started_with_its_arguments(start):
 
 @pytest.fixture
 def no_room():
-    """Nothing has room for stacks of this size."""
+    """No thread can start: there is no memory for a stack of this size."""
     before = threading.stack_size(1 << 47)
     yield
     threading.stack_size(before)
@@ -148,7 +148,7 @@ def catch_and_raise_again():
 
 
 def raised_again():
-    """A weak reference to an error; the caller may see that it is gone, also in Python 2."""
+    """Return a weak reference to an error; the caller can see that it is gone, also in Python 2."""
     try:
         catch_and_raise_again()
     except Refused as error:

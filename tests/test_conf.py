@@ -1,4 +1,4 @@
-"""What may be set, where, and what is said of anything else."""
+"""Settings: where they may be set, their defaults, and how bad values are reported."""
 
 from __future__ import absolute_import
 

@@ -1,4 +1,4 @@
-"""A cursor ends with its work: it reaches no session that somebody else has by then."""
+"""A cursor is closed at the end of its work, so that it never reaches a later user's session."""
 
 from __future__ import absolute_import
 
@@ -13,7 +13,7 @@ import support
 from django.db import connection, transaction
 from support import end_of_work, get, in_child, in_thread, pid, unit_of_work, wait_until
 
-#: Seconds after which something hangs.
+#: Seconds after which work counts as hanging.
 PATIENCE = 15
 
 #: More rows than Django fetches at once.
@@ -27,7 +27,7 @@ server_side = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def ended():
-    # A cursor of 1.6 and 1.7, or one that logs, opens a connection before it meets the closed one.
+    # A kept cursor of 1.6 and 1.7, or one that logs queries, opens a connection before it raises.
     yield
     end_of_work()
 
@@ -44,13 +44,13 @@ def insert(name):
 
 @pytest.fixture
 def many(rows):
-    """A table of so many rows that iterator() leaves its cursor open."""
+    """Put so many rows into the table that iterator() leaves its cursor open."""
     support.query("INSERT INTO item SELECT generate_series(1, %d)" % MANY, support.DATABASE)
 
 
 @pytest.fixture
 def no_collector():
-    """Cycles are collected when the test says so."""
+    """Cycles are collected only when the test collects them."""
     gc.collect()
     gc.disable()
     yield
@@ -196,11 +196,11 @@ def test_closing_a_kept_cursor_does_no_harm_to_the_next_transaction(rows):
     assert rows() == ["one", "two"]
 
 
-# Cursors of the server. What hangs does so in C, so a child that can be killed tries it.
+# Server-side cursors. A hang would be in C code, so a child that can be killed runs each test.
 
 
 def left_by_reference():
-    """An iterator that still has rows to come, and whoever keeps it."""
+    """Leave an iterator that still has rows to come, in a list that keeps it."""
     iterator = item().objects.iterator()
     next(iterator)
     return [iterator]
@@ -212,7 +212,7 @@ def left_by_reference_in_a_transaction():
 
 
 def left_in_a_cycle():
-    """The same, kept by the traceback of an error, which keeps itself."""
+    """Leave such an iterator in a reference cycle, kept by the traceback of an error."""
     try:
         iterator = item().objects.iterator()
         for _found in iterator:
@@ -262,7 +262,7 @@ def names():
 
 
 class Collecting(datetime.date):
-    """Collects when the driver asks for its text, which psycopg 3 does under its lock."""
+    """Collects garbage when the driver asks for its text, which psycopg 3 does under its lock."""
 
     def __str__(self):
         gc.collect()
@@ -276,7 +276,7 @@ def collect_inside_the_driver():
 
 
 def next_user(let_go):
-    """A transaction in which the garbage of another is collected."""
+    """A transaction during which the garbage of another user is collected."""
 
     def work():
         insert("before")

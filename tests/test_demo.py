@@ -1,4 +1,4 @@
-"""The demo, as a user starts it: a process of its own."""
+"""The demo, in a process of its own, as a user starts it."""
 
 import os
 import re
@@ -36,7 +36,7 @@ def start_demo(*arguments, **environment):
 
 
 def hear_ctrl_c():
-    # Whoever runs the tests in the background of a shell has it ignored, and children inherit that.
+    # Background jobs of a shell ignore SIGINT, and their children inherit that.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -61,7 +61,7 @@ def finished(postgres):
 
 @pytest.fixture
 def scratch():
-    """A folder for temporary files, also of the account that PostgreSQL has if this one is root."""
+    """A folder for temporary files, also of the account that runs PostgreSQL for root."""
     folder = tempfile.mkdtemp()
     os.chmod(folder, 0o1777)
     yield folder
@@ -73,7 +73,7 @@ def opened(output, mode):
 
 
 def left_behind(folder):
-    """Files in the folder, and processes that name it."""
+    """Files in the folder, and processes whose command lines name the folder."""
     processes = subprocess.check_output(
         ["ps", "-A", "-o", "args"], universal_newlines=True
     ).splitlines()

@@ -1,4 +1,4 @@
-"""What a request sets on the driver's own connection, and what the driver may not swallow."""
+"""State that a user sets on the driver's connection, and errors that must not be swallowed."""
 
 from __future__ import absolute_import
 
@@ -27,7 +27,7 @@ def raw():
 
 
 def next_raw():
-    """End the unit of work. Return the driver's connection of the next one, which is the same."""
+    """End the unit of work. Return the driver's connection of the next unit, which is the same."""
     before = connection.connection
     end_of_work()
     assert raw() is before
@@ -62,7 +62,7 @@ def at_the_opening():
 
 
 def commit():
-    """Before 1.6 LISTEN is in a transaction, which the end of the work rolls back."""
+    """Commit before 1.6, where the end of work rolls back a transaction with LISTEN in it."""
     if support.BEFORE_1_6:
         connection._commit()
 
@@ -209,7 +209,7 @@ def test_a_registered_type_is_removed_for_the_next_user():
 
 @psycopg_3_only
 def test_a_registered_loader_is_removed_after_each_of_several_units_of_work():
-    # Without a cursor between the two, which would have the adapters share their tables again.
+    # No cursor comes between the two: it would have the adapters share their tables again.
     for answer in ("first", "second"):
         connection.ensure_connection()
         connection.connection.adapters.register_loader("date", loader(answer))
@@ -267,7 +267,7 @@ def test_a_restored_connection_counts_as_unchanged():
 
 @psycopg_3_only
 def test_a_connection_with_an_unfinished_generator_does_not_reach_the_next_user():
-    # It has the lock of the connection, for which the next statement would wait for ever.
+    # The generator holds the connection's lock, for which the next statement would wait for ever.
     listen()
     notify(connection._persistconn.entry)
     before = connection.connection
@@ -377,7 +377,7 @@ def listen():
 
 
 def messages(raw):
-    """The notifications that the driver has, and nobody has read."""
+    """The notifications that the driver has received and nobody has read."""
     if PSYCOPG_3:
         return list(raw.notifies(timeout=0.1))
     raw.poll()
@@ -442,7 +442,7 @@ class WithBarePing(WithPing):
 
 @pytest.fixture
 def unknown_driver(monkeypatch):
-    """A module "unknowndb", as PEP 249 wants one, whose connections are of the class given."""
+    """A PEP 249 module "unknowndb", and a function that opens its connections, of a given class."""
     module = types.ModuleType("unknowndb")
     module.Error = support.driver.Error
     monkeypatch.setitem(sys.modules, "unknowndb", module)
@@ -513,7 +513,7 @@ def test_an_error_that_is_not_the_drivers_passes_through_a_close(unknown_driver)
 
 @pytest.mark.parametrize("error, passes", [(support.driver.Error, False), (KeyError, True)])
 def test_only_an_error_that_is_not_the_drivers_passes_through_a_cancel(error, passes):
-    # A stand-in: the server cannot be made to refuse for real here.
+    # A stand-in: the server cannot be made to refuse a cancel for real here.
     class Cancelling(drivers.Driver):
         def _cancel(self, raw):
             raise error("not now")
@@ -526,7 +526,7 @@ def test_only_an_error_that_is_not_the_drivers_passes_through_a_cancel(error, pa
 
 
 def test_a_timeout_error_of_the_user_is_no_error_of_the_driver():
-    # TimeoutError is one of these.
+    # TimeoutError is an OSError.
     assert not drivers.of(raw()).is_its_error(raw(), OSError("three seconds are over"))
 
 
@@ -543,16 +543,16 @@ def test_a_cursor_with_a_name_is_server_side():
     named.close()
 
 
-# Exceptions of somebody else
+# Exceptions that are not the driver's
 
 
 class SoftTimeLimit(Exception):
-    """As Celery raises one, in a signal's handler."""
+    """An exception like that of Celery's time limit, raised in a signal handler."""
 
 
 @pytest.fixture
 def time_limit():
-    """Raise SoftTimeLimit in so many seconds, wherever the main thread is then."""
+    """Raise SoftTimeLimit after some seconds, wherever the main thread is then."""
 
     def out_of_time(number, frame):
         raise SoftTimeLimit
@@ -565,7 +565,7 @@ def time_limit():
 
 @pytest.fixture
 def stopped():
-    """Stop the backend of a session, as a machine that hangs does; it goes on at the end."""
+    """Stop the backend of a session, as when its machine hangs. It goes on after the test."""
     pids = []
 
     def stop(pid):
@@ -600,7 +600,7 @@ def test_a_time_limit_passes_through_the_ping_of_an_idle_connection(clock, stopp
 
 @pytest.fixture
 def reconnect_always():
-    """Have sessions checked in the middle of work, although they have cursors of ones own."""
+    """Have sessions checked in the middle of work even if the user has cursors in them."""
     with settings_as(PERSISTCONN_RECONNECT="always"):
         yield
 

@@ -1,4 +1,4 @@
-"""The doors, each in a process of its own, as a site has them."""
+"""The entry points that install persistconn, each in a process of its own, as on a site."""
 
 from __future__ import absolute_import
 

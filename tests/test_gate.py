@@ -1,4 +1,4 @@
-"""How threads wait for a server, without one: what they try is a function of the test."""
+"""How threads wait for a server that is away. Functions of the tests stand in for the server."""
 
 from __future__ import absolute_import
 
@@ -22,7 +22,7 @@ from persistconn.connecting.outage import FIRST_PAUSE, LONGEST_PAUSE, Call, Turn
 
 
 class Away(Exception):
-    """Transient."""
+    """A transient error."""
 
 
 class Wrong(Exception):
@@ -30,7 +30,7 @@ class Wrong(Exception):
 
 
 class Server(object):
-    """Lets in whoever tries, unless it is away; notes when somebody tried, and for how long."""
+    """Lets every caller in, unless it is away. Notes when each try began, and its limit."""
 
     def __init__(self, away=True):
         self.error = Away("refused") if away else None
@@ -54,7 +54,7 @@ class Server(object):
 
 
 class Attempt(object):
-    """What the gate is given."""
+    """An attempt to connect, as the gate takes it."""
 
     def __init__(self, server, seconds, is_strict=False, try_limit=30, least=0):
         self.server = server
@@ -71,7 +71,7 @@ class Attempt(object):
 
 
 def open_circuit():
-    """A server, and a gate that has found it away already."""
+    """A server that is away, and a gate that knows it already."""
     server, gate = Server(), Gate()
     with pytest.raises(Away):
         gate.call(Attempt(server, 0))
@@ -80,7 +80,7 @@ def open_circuit():
 
 @pytest.fixture
 def crowd():
-    """Start threads that call; they have ended when the test has."""
+    """A function that starts threads that call a gate; the threads are joined after the test."""
     threads, results = [], []
 
     def start(number, gate, server, seconds, **more):
@@ -153,7 +153,7 @@ def test_one_thread_of_a_crowd_tries_and_the_others_wait(crowd):
     assert wait_until(lambda: len(results) == 50)
     assert all(isinstance(result, Away) for result in results)
     assert server.most_at_once == 1
-    # As many as one thread alone makes.
+    # As many tries as one thread alone makes.
     assert len(server.tries) - before <= 12
 
 
@@ -268,7 +268,7 @@ def test_a_server_that_does_not_answer_is_tried_again_by_the_next_call():
         assert len(server.tries) == number
 
 
-# The errors of those who wait.
+# The errors of waiters.
 
 
 class ThreeArguments(Away):
@@ -278,7 +278,7 @@ class ThreeArguments(Away):
 
 
 def error_of_waiter(gate_and_error):
-    """What a thread gets that waits for a try that raises an error."""
+    """The error of a thread that waits while another thread's try fails with the given error."""
     gate, error = gate_and_error
 
     def fail(seconds):
@@ -456,11 +456,11 @@ def test_a_receiver_that_opens_another_connection_within_a_try_does_not_wait_for
     assert gate.call(Attempt(connect_and_tell_receivers, 5)) == "in"
 
 
-# Interrupted at any point.
+# Interrupts at any point.
 
 
 class Interrupt(BaseException):
-    """What Ctrl-C, a handler of SIGALRM or PyThreadState_SetAsyncExc raises."""
+    """An exception like that of Ctrl-C, a SIGALRM handler or PyThreadState_SetAsyncExc."""
 
 
 @contextlib.contextmanager
@@ -471,7 +471,8 @@ def at_step(number, work):
     def trace(frame, event, arg):
         if frame.f_code.co_filename.rpartition(".")[0].endswith(("gate", "outage")):
             if hasattr(frame, "f_trace_opcodes"):
-                # Not both: Python 3.8 forgets what a line's trace raised at its first bytecode.
+                # Not opcodes and lines both: Python 3.8 forgets the exception that the event of a
+                # line raised at the line's first bytecode.
                 frame.f_trace_opcodes, frame.f_trace_lines = True, False
             if event != "opcode" or opcode(frame) not in NEVER_INTERRUPTED:
                 steps.append(1)
@@ -493,7 +494,7 @@ def interrupt():
 
 @pytest.fixture
 def hasty(monkeypatch):
-    """The pauses of a gate are a millisecond: these tests call it for each step of its code."""
+    """Make a gate's pauses a millisecond: these tests call a gate for each step of its code."""
     for name in ("FIRST_PAUSE", "LONGEST_PAUSE"):
         monkeypatch.setattr(outage, name, 0.001)
     for name in ("SHORTEST_SLEEP", "LONGEST_SLEEP"):
@@ -501,7 +502,7 @@ def hasty(monkeypatch):
 
 
 def each_step(work, gate_for):
-    """Call gates once for each step of the code of a call, and do the work at that step."""
+    """For each step of a call's code, call a gate, and do the work at that step. Yield the gate."""
     number, reached = 0, True
     while reached:
         number += 1
@@ -538,7 +539,7 @@ CASES = [
 
 
 def fails(times):
-    """A server that is away for the first tries."""
+    """A server that is away for the first ``times`` tries."""
     left = [Away("refused")] * times
 
     def server(seconds):

@@ -1,4 +1,4 @@
-"""What is idle is closed without traffic: at its MAX_AGE, and after MAX_IDLE."""
+"""Idle sessions are closed without traffic: at MAX_AGE, and after MAX_IDLE."""
 
 from __future__ import absolute_import
 
@@ -132,7 +132,7 @@ def test_an_alias_does_not_change_when_another_alias_of_its_database_closes_idle
         assert not wait_until(lambda: kept not in backends(), seconds=1.5)
 
 
-# Its thread.
+# The housekeeper's thread.
 
 
 def test_no_housekeeper_runs_where_no_session_can_become_too_old():

@@ -123,7 +123,7 @@ def test_signals_whose_handler_does_nothing_disturb_no_unit_of_work():
 
 
 class LogHandler(logging.Handler):
-    """Makes a call at each record, but for those of its own calls."""
+    """Makes a call at each record, except at the records of its own calls."""
 
     def __init__(self, call):
         logging.Handler.__init__(self)

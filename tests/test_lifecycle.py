@@ -117,7 +117,7 @@ def test_an_adopting_wrapper_has_the_attributes_that_opening_would_have_set():
 
 
 def noting_backend():
-    """A backend that notes on its wrapper what it learned while it opened a connection."""
+    """A backend that sets attributes on its wrapper while it opens a connection."""
 
     class DatabaseWrapper(connections["default"].__class__):
         def init_connection_state(self):
@@ -145,11 +145,11 @@ def noting_backend():
 
 @pytest.fixture
 def backend():
-    """Let this thread, or another that calls it, have a wrapper of a backend that notes."""
+    """Give a wrapper of noting_backend() to this thread, and to others that call the fixture."""
     backend, settings_dict = noting_backend(), connections["default"].settings_dict
 
     def put():
-        # 1.2 and 1.3 have one for all threads.
+        # In 1.2 and 1.3 one wrapper, a threading.local, serves all threads.
         if not isinstance(connections["default"], threading.local):
             support.put_wrapper(backend(settings_dict, "default"), "default")
 
@@ -159,7 +159,7 @@ def backend():
 
 
 def noted():
-    """What its session notes, and what a wrapper knows of it."""
+    """The session's backend, and the attributes that its opening has set on the wrapper."""
     before = pid()
     wrapper = connections["default"]
     names = ("noted_pid", "_search_path", "flavour")

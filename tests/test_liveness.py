@@ -1,4 +1,4 @@
-"""Which connections are trusted, which are asked, which are thrown away."""
+"""Which connections are used without a check, which are checked, which are discarded."""
 
 from __future__ import absolute_import
 
@@ -187,7 +187,7 @@ def test_a_closed_connection_is_replaced_though_its_descriptor_was_reused():
 
 
 def test_a_connection_whose_driver_hides_its_socket_is_always_checked(monkeypatch, pings):
-    # A stand-in for a driver that does not tell: the answer to SELECT 1 is the server's own.
+    # A stand-in for a driver that hides its socket: the answer to SELECT 1 is the server's own.
     from persistconn import drivers
 
     monkeypatch.setattr(drivers.Driver, "fileno", lambda self, raw: None)
@@ -232,7 +232,7 @@ def test_a_connection_that_fails_its_check_is_discarded(clock, monkeypatch):
 
 
 def keep_idle(number):
-    """So many idle connections; returns their backends, the next to be used last."""
+    """Have ``number`` idle connections. Return their backends; the next to be used is the last."""
     held, ready, go = [], threading.Semaphore(0), threading.Event()
 
     def hold():
@@ -347,7 +347,7 @@ def test_a_session_that_became_read_only_is_kept_unless_options_ask_for_read_wri
 
 
 def wrote(clock, first):
-    """Whether the next request has the session that there was; False as well if it has none."""
+    """Whether the next request gets the session ``first``; False also if it gets none."""
     clock.forward(1)
     try:
         return pid() == first
@@ -359,7 +359,7 @@ def wrote(clock, first):
 
 @pytest.fixture
 def stopped():
-    """Stop the backend of a session, as a machine that hangs does; it goes on at the end."""
+    """Stop the backend of a session, as when its machine hangs. It goes on after the test."""
     pids = []
 
     def stop(pid):

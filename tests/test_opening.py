@@ -1,4 +1,4 @@
-"""Connecting to a server that is away, starting, full, or does not want us."""
+"""Connecting to a server that is away, starting, full, or rejects the client."""
 
 from __future__ import absolute_import
 
@@ -24,7 +24,7 @@ from persistconn import compat, conf, threads
 
 @pytest.fixture
 def proxy():
-    """Between Django and the server; its lines are gone after the test."""
+    """A proxy between Django and the server; no connection through it outlives the test."""
     with Proxy(support.server) as proxy:
         with support.database_as(HOST="127.0.0.1", PORT=str(proxy.port)):
             yield proxy
@@ -32,7 +32,7 @@ def proxy():
 
 
 def tried(work):
-    """How long it took until it failed."""
+    """Do work that must fail with a database error. Return the seconds that it took."""
     started = time.time()
     with pytest.raises(support.database_errors()):
         work()
@@ -41,7 +41,7 @@ def tried(work):
 
 @contextlib.contextmanager
 def receiver(function):
-    """Of connection_created, which is sent when a connection is all but ready."""
+    """Connect a receiver of connection_created, which comes when a connection is all but ready."""
     connection_created.connect(function)
     try:
         yield
@@ -50,7 +50,7 @@ def receiver(function):
 
 
 def heal_after_tries(proxy, number):
-    """In another thread, which is returned."""
+    """Let clients in after ``number`` tries, from another thread. Return that thread."""
 
     def heal():
         if wait_until(lambda: proxy.accepted >= number):
@@ -183,7 +183,7 @@ def driver():
 
 
 def connect_timeout():
-    """What the open connection was given for it."""
+    """The connect_timeout that the open connection was given."""
     raw = connection.connection
     if hasattr(raw, "get_dsn_parameters"):
         return int(raw.get_dsn_parameters().get("connect_timeout", 0))
@@ -222,7 +222,7 @@ def test_the_time_of_a_try_is_divided_among_the_hosts():
 def test_only_a_deadline_set_by_the_user_is_divided_among_the_addresses_of_a_host(
     monkeypatch, deadline, timeout
 ):
-    # A name with several addresses would need a name server.
+    # A stand-in: a real name with several addresses would need a name server.
     found = [(2, 1, 6, "", ("10.0.0.%d" % number, 0)) for number in (1, 2, 3)]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args: found)
     opening = opening_of(connections["default"], PERSISTCONN=deadline)
@@ -244,7 +244,7 @@ def test_an_error_before_the_first_try_is_not_transient():
 
 @pytest.fixture
 def short_default(monkeypatch):
-    """As if CONNECT_DEADLINE had a default of 0.5 seconds, which the user did not set."""
+    """Give CONNECT_DEADLINE a default of 0.5 seconds, which does not count as set by the user."""
     short = conf.SETTINGS["CONNECT_DEADLINE"]._replace(default=0.5)
     monkeypatch.setitem(conf.SETTINGS, "CONNECT_DEADLINE", short)
     wrapper = connections["default"]
@@ -258,7 +258,7 @@ def heal_after(proxy, seconds):
 
 
 def in_threads(number, work):
-    """What so many threads got from some work, or its errors, and the seconds it took each."""
+    """Do work in ``number`` threads. Return (result or error, seconds) for each of them."""
     results = []
 
     def run():
@@ -374,7 +374,7 @@ def test_an_error_of_a_receiver_is_raised_at_once_and_unchanged(error):
 
 
 class Computed(dict):
-    """Settings as those have them whose passwords come from elsewhere, and change."""
+    """Settings of a project whose password comes from elsewhere and changes."""
 
     password = staticmethod(lambda: "")
 
@@ -496,7 +496,7 @@ def test_threads_that_connect_at_the_same_time_have_timeouts_of_their_own(proxy)
 
 
 class QueryingHandler(logging.Handler):
-    """Writes what is logged to the database, as far as that is there, like django-db-logger."""
+    """Uses the database at each record, like django-db-logger. A careful one hides the errors."""
 
     def __init__(self, careful):
         logging.Handler.__init__(self)
@@ -559,7 +559,7 @@ def test_a_logging_handler_that_queries_the_database_makes_no_request_fail(proxy
     assert pid() in support.backends()
     healer.join()
     end_of_work()
-    gc.collect()  # of the errors' tracebacks
+    gc.collect()  # the errors' tracebacks keep connections
     assert persistconn.stats()["default"]["in_use"] == 0
 
 

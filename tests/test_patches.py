@@ -1,4 +1,4 @@
-"""Installed, switched and uninstalled on the real Django."""
+"""Installing, disabling, enabling and uninstalling persistconn on the real Django."""
 
 from __future__ import absolute_import
 
@@ -21,7 +21,7 @@ from persistconn.patching import Listener, OptionalWrap, Receiver, Wrap
 
 
 def targets():
-    """What stands now wherever persistconn patches, and who receives which signals."""
+    """The present objects at the places that persistconn patches, and the receivers' numbers."""
     found = []
     for row in patches.rows():
         if isinstance(row, OptionalWrap) and not can_be_imported(row.module):
@@ -35,7 +35,7 @@ def targets():
 
 
 def can_be_imported(module):
-    """Not so where a backend's driver is missing."""
+    """Return the module, or None if it cannot be imported, as without a backend's driver."""
     try:
         return importlib.import_module(module)
     except Exception:
@@ -217,7 +217,7 @@ def test_every_row_of_the_patch_table_says_why():
 
 
 def djangos():
-    """The receiver under Django's name: ours, or Django's own while persistconn is not installed."""
+    """The receiver under Django's name: ours, or Django's own while uninstalled."""
     return getattr(db, dialect.end_of_work)
 
 
@@ -231,7 +231,7 @@ def app(**kwargs):
 
 @pytest.fixture
 def uninstalled():
-    """The test installs persistconn. The receivers of requests are put back after it."""
+    """The test itself installs persistconn. Receivers of request signals are put back after it."""
     persistconn.uninstall()
     requests = (signals.request_started, signals.request_finished)
     before = [list(signal.receivers) for signal in requests]
@@ -253,7 +253,7 @@ RECEIVED = [row.signal for row in patches.rows() if isinstance(row, Receiver)]
 
 @pytest.fixture(params=RECEIVED)
 def signal(request, uninstalled):
-    """One that Django receives, and an app, too, which connected before persistconn came."""
+    """A signal that Django receives, and an app, which was connected before persistconn."""
     signal = getattr(signals, request.param)
     signal.connect(app)
     return signal
@@ -305,7 +305,7 @@ def set_tenant(**kwargs):
 def test_a_request_keeps_a_parameter_that_an_app_set_in_request_started(uninstalled):
     signals.request_started.connect(set_tenant)
     persistconn.install()
-    # No connection is kept idle: one that is given back before the view is closed.
+    # With MAX_KEPT 0 a connection that is given back before the view would be closed.
     with support.settings_as(PERSISTCONN_MAX_KEPT=0):
         assert get("/tenant/").text == "acme"
 

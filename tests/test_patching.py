@@ -1,5 +1,7 @@
-"""The engine: puts wrappers in place and takes them away without a trace. On classes of its own, and
-on signals of Django's."""
+"""The patching engine puts wrappers in place and takes them away without a trace.
+
+These tests patch classes of their own, and signals of Django's class.
+"""
 
 from __future__ import absolute_import
 
@@ -327,7 +329,7 @@ def test_a_send_under_way_misses_no_receiver_while_a_receiver_is_replaced(target
 
 
 class SendingSignal(Signal):
-    """Sends at each connect(), as another thread may that is faster than this one."""
+    """Sends at each connect(), as another, faster thread may."""
 
     def connect(self, *args, **kwargs):
         Signal.connect(self, *args, **kwargs)

@@ -60,7 +60,7 @@ def pool():
 
 
 def without_checks(pool):
-    """The pool finds no fault in an idle connection: a stand-in for asking its driver."""
+    """Let the pool find no fault in idle connections: a stand-in for asking their driver."""
     pool.check_idle = lambda entry: None
     return pool
 
@@ -193,7 +193,7 @@ def test_a_stand_in_answers_for_its_connection_and_leaves_it_open():
 
 
 class User(object):
-    """Stands in for a Database, the settings by which a wrapper leads to a pool."""
+    """Stands in for a Database: the settings by which a wrapper finds its pool."""
 
     now, values = True, UNBOUNDED
 
@@ -261,7 +261,7 @@ def test_the_repr_of_a_pool_shows_its_counts(driver):
 
 
 def acquire_one(pool, timeout=0):
-    """Acquire an entry of at most one."""
+    """Acquire an entry of a pool with max_conns=1."""
     bound(pool, max_conns=1, timeout=timeout)
     return pool.acquire()
 
@@ -403,7 +403,7 @@ def test_the_slot_of_a_dropped_entry_is_given_to_a_waiter(pool, driver):
 
 
 class FreedInBetween(Slot):
-    """Another thread frees it between two looks: a stand-in for a switch of threads there."""
+    """A slot that is freed between two looks at it: a stand-in for a switch of threads there."""
 
     @property
     def _watched(self):
@@ -434,7 +434,7 @@ def test_a_wait_that_times_out_reports_its_duration(pool, driver):
 
 
 def interrupt_a_wait(pool, monkeypatch, before=lambda: None):
-    """A stand-in for Ctrl-C, which comes to the main thread when it likes."""
+    """Interrupt a wait: a stand-in for Ctrl-C, which comes to the main thread at any moment."""
 
     def interrupted(waiter, seconds):
         before()
@@ -464,7 +464,7 @@ BOUND, STEPS, WORKERS = 4, 12000, 12
 
 
 def test_the_invariants_of_a_pool_hold_at_every_step_of_a_random_life(pool, driver):
-    """Workers acquire, give back, fail to connect, time out, drop and discard, as chance has it."""
+    """Workers acquire, give back, fail to connect, time out, drop and discard at random."""
     seed = random.randrange(10**6)
     faults = random.Random(seed)
     pool.check_idle = lambda entry: "dead" if faults.random() < 0.1 else None

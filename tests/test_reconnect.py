@@ -38,14 +38,14 @@ def item():
 
 
 def own_pid():
-    """The backend, asked by a cursor of the user's own. It leaves no transaction."""
+    """The backend, asked by a user's cursor. Leaves no transaction."""
     before = pid()
     end_transaction()
     return before
 
 
 def raises_once(work):
-    """Whether the loss is raised, and the next statement is served by another session."""
+    """Whether ``work()`` first raises the loss, and then is served by another session."""
     with pytest.raises(support.database_errors()):
         work()
     return work() in backends()
@@ -57,7 +57,7 @@ def ended(rows):
     end_of_work()
 
 
-# Nothing but the ORM: there is no state to lose.
+# Sessions that only the ORM has used: there is no state to lose.
 
 
 def test_a_unit_of_work_of_the_orm_alone_survives_ten_kills():
@@ -187,7 +187,7 @@ def test_a_loss_inside_a_transaction_of_the_orm_is_raised(rows):
     assert rows() == []
 
 
-# A cursor of one's own: who knows what it has set?
+# Sessions that the user has used directly: nobody knows what state they hold.
 
 
 def a_cursor():
@@ -326,7 +326,7 @@ def test_a_users_cursor_on_one_database_does_not_affect_another_database():
         orm_pid()
 
 
-# What was lost without an error.
+# State that would otherwise be lost without an error.
 
 
 @pytest.fixture
@@ -404,7 +404,7 @@ def test_a_slow_check_cannot_cost_a_session_its_advisory_lock(clock, monkeypatch
     assert support.ask("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 1
 
 
-# Work that ends itself.
+# Loops that end their units of work themselves.
 
 
 def test_a_loop_that_ends_its_work_survives_ten_kills():

@@ -1,4 +1,4 @@
-"""What a test runner does with databases: queries never reach the real one, and it can be dropped."""
+"""Test databases of Django's runner: no query reaches the real one, each can be dropped."""
 
 from __future__ import absolute_import
 

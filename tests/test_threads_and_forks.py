@@ -63,7 +63,7 @@ def test_a_thread_that_ends_without_giving_back_leaves_no_session_open():
         in_thread(pid)
     gc.collect()
     assert wait_until(lambda: backends() == [])
-    # Another thread closes them, and counts each only when its session is closed.
+    # Another thread closes the sessions, and counts each only when it is closed.
     assert wait_until(lambda: persistconn.stats()["default"]["in_use"] == 0)
 
 
@@ -165,7 +165,8 @@ def test_the_regular_exit_of_a_child_ends_no_session_of_its_parent():
     before = pid()
     child = os.fork()
     if child == 0:
-        # What sys.exit() runs at last; a real exit would end this test run's own output as well.
+        # The functions that sys.exit() runs at last; a real exit would also end this test run's
+        # output.
         import atexit
 
         getattr(atexit, "_run_exitfuncs", lambda: None)()

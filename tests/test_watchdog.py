@@ -1,4 +1,4 @@
-"""How long a block with a limit may last, whatever happens to it, and where no thread can start."""
+"""Limits on the time of a block: interrupts at any step, late jobs, and no threads at all."""
 
 from __future__ import absolute_import
 
@@ -26,7 +26,7 @@ SHORT = 0.1
 
 
 class Line(object):
-    """A raw connection of a PEP 249 driver that has fileno(), as mysqlclient's; and its peer."""
+    """A raw connection of a PEP 249 driver with fileno(), such as mysqlclient's, and its peer."""
 
     driver = any_driver
 
@@ -48,7 +48,7 @@ class Line(object):
 
 
 class PyMySQLLine(Line):
-    """The same as PyMySQL has it."""
+    """A raw connection as PyMySQL has it: the socket is an attribute, and there is no fileno()."""
 
     driver = PyMySQL()
     fileno = None
@@ -89,7 +89,7 @@ def line():
 
 
 def is_open(end, peer):
-    """Whether what one end says reaches the other."""
+    """Whether a byte that is sent at one end reaches the other."""
     try:
         end.sendall(b"x")
     except (OSError, socket.error):
@@ -98,7 +98,7 @@ def is_open(end, peer):
 
 
 def all_overdue_are_cut():
-    """Return when every limit has been looked at that was overdue before."""
+    """Return when the watchdog has looked at every limit that was overdue before."""
     line = Line()
     try:
         with any_driver.limit(line, 0):
@@ -157,7 +157,7 @@ def test_a_block_does_not_end_while_its_socket_is_being_shut_down(line):
 
 
 def test_a_block_ends_even_if_the_shutdown_of_its_socket_hangs(line, monkeypatch):
-    # Nothing that the watchdog calls is known to hang.
+    # A stand-in: no function that the watchdog calls is known to hang.
     monkeypatch.setattr(watchdog, "PATIENCE", SHORT)
     asked, ended = threading.Event(), threading.Event()
 
@@ -193,17 +193,17 @@ def test_an_error_while_asking_for_the_socket_leaves_other_limits_in_force(line)
         assert line.peer.recv(1) == b""
 
 
-# What a signal handler, or an exception that is raised in another thread, may interrupt.
+# The files in which a signal handler, or an exception set by another thread, may interrupt.
 
 INTERRUPTED = ("watchdog.py", "compat.py", "threads.py", "fork.py", "threading.py")
 
 
 class Shot(BaseException):
-    """What a signal handler raises."""
+    """The exception that a signal handler raises."""
 
 
 class Interruption(object):
-    """Does something at one step of the code that is interrupted, as a signal handler does."""
+    """Calls a function at one step of the interrupted code, as a signal handler does."""
 
     # Python traces each instruction since 3.7.
     events = ("opcode",) if sys.version_info >= (3, 7) else ("line", "return")
@@ -241,7 +241,7 @@ def interrupt_at_every_step(work, do, renew):
     while was_reached:
         step += 1
         interruption = Interruption(step, do)
-        # Python 3.13 traces the instructions of what it has traced before.
+        # Python 3.13 traces the instructions of code that it has traced before.
         Interruption().run(work)
         renew()
         assert ends(lambda: interruption.run(work)), "hangs at step %d" % step  # noqa: B023
@@ -322,7 +322,7 @@ def test_only_one_of_several_watchdog_threads_stays(line, fresh):
         assert not wait_until(lambda: watchdogs() != 1, seconds=0.2)
 
 
-# Each in a process of its own.
+# Tests in processes of their own.
 
 PROCESS = """
 from __future__ import print_function
@@ -353,7 +353,7 @@ def after_main(job):
 
 
 def run(code, **more):
-    """Run code in a new Python. Return what it prints, and what it complains of."""
+    """Run code in a new Python. Return its output and its errors."""
     here = os.path.dirname(os.path.abspath(__file__))
     values = {
         "path": [here, os.path.dirname(here)],
@@ -391,7 +391,7 @@ def test_a_job_after_the_end_of_main_may_end_without_giving_back():
     assert run(AFTER_MAIN % "pass") == ["True", ""]
 
 
-# Nothing has room for a stack of this size.
+# No thread can start: there is no memory for a stack of this size.
 WITHOUT_THREADS = """
 threading.stack_size(1 << 47)
 try:
@@ -405,7 +405,7 @@ except Exception as error:
 
 
 def test_where_no_thread_can_start_queries_are_answered_and_connections_kept():
-    # Before every reuse it is asked, by a SELECT 1 that would have a limit.
+    # CHECK_AFTER 0: each reuse sends a SELECT 1, whose limit would need a thread.
     assert run(WITHOUT_THREADS, CHECK_AFTER=0)[0] == "True"
 
 

@@ -1,4 +1,4 @@
-"""Whose session it is: the alias's and the settings' it was opened by, and nobody else's."""
+"""A session serves only the alias and the settings that it was opened by."""
 
 from __future__ import absolute_import
 
@@ -103,7 +103,7 @@ def of_persistconn():
     """All living objects of persistconn's classes."""
     found = []
     for candidate in gc.get_objects():
-        # Not by isinstance(), which a proxy answers for what it stands for.
+        # Not by isinstance(): a proxy answers for its target there.
         if str(getattr(type(candidate), "__module__", "")).startswith("persistconn"):
             found.append(candidate)
     return found
@@ -123,7 +123,7 @@ def attributes(candidate):
 
 
 def keys_and_names():
-    """What they show of themselves, and by what they are found; not the settings they are given."""
+    """The reprs and the keys of persistconn's objects, without the settings that they are given."""
     for candidate in of_persistconn():
         yield repr(candidate)
         for value in attributes(candidate):
@@ -335,7 +335,7 @@ def test_idle_sessions_that_ended_threads_left_under_old_settings_are_closed():
     with named("old"):
         support.together(work, work, work)
         assert len(backends()) == 3
-        gc.collect()  # their wrappers
+        gc.collect()  # collects the threads' wrappers
         unit_of_work()
     with named("new"):
         now = unit_of_work()
@@ -373,7 +373,7 @@ def test_a_session_in_use_under_old_settings_is_closed_at_the_end_of_its_work():
         assert unit_of_work() != before
 
 
-# Wrappers made by hand belong to whoever made them.
+# Wrappers made by hand belong to the code that made them.
 
 
 def by_class():
