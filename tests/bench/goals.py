@@ -1,4 +1,4 @@
-"""What the figures must be. Rows of data."""
+"""The goals that the figures must reach."""
 
 import dataclasses
 
@@ -70,5 +70,5 @@ ALL = [
     Goal(CURSOR, "cursor", STOCK, NEW, at_most=1.5, how=difference, unit="µs"),
 ]
 
-#: Of a thousand threads that share them.
+#: The most sessions that a thousand threads may have, which share them.
 SESSIONS = 8

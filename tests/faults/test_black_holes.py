@@ -1,4 +1,4 @@
-"""Connections that are open and carry nothing: every wait for them has a bound."""
+"""Connections that are open and carry nothing: every wait for such a connection has a limit."""
 
 from __future__ import absolute_import
 
@@ -12,7 +12,7 @@ from clients import Workers
 from proxy import Proxy
 from scenarios import Scenario, repeat, settings, through
 
-#: What CHECK_TIMEOUT may be exceeded by, connecting and all.
+#: Seconds by which CHECK_TIMEOUT may be exceeded, connecting included.
 SLACK = 0.5
 #: libpq counts connect_timeout in whole seconds.
 ROUNDED = 1
@@ -23,7 +23,7 @@ def timeout():
 
 
 class Holes(object):
-    """A way to let the connections there are fall silent, and to undo it."""
+    """Ways to let the present connections fall silent, and to undo that."""
 
     def __init__(self, proxy, cluster):
         self.proxy, self.cluster = proxy, cluster

@@ -1,5 +1,4 @@
-"""The server cannot be reached, lets nobody in, or does not want this client: what is tried, and
-how often."""
+"""Connecting to a server that is away, lets nobody in, or rejects the client: how many tries."""
 
 from __future__ import absolute_import
 
@@ -35,7 +34,7 @@ def locked(cluster):
 
 
 def attempts(scenario, proxy, threads):
-    """How often so many threads knock together in one deadline."""
+    """How often ``threads`` threads together try to connect within one deadline."""
     before = proxy.accepted
     with Workers(scenario.ledger, threads) as workers:
         units = workers.do_at_once()
@@ -52,7 +51,7 @@ def test_many_threads_try_to_connect_about_as_often_as_a_single_thread(proxy):
             alone = attempts(scenario, proxy, 1)
         scenario.note = "%d attempts of 1 thread, %d of %d" % (alone, together, MANY)
         scenario.require(alone > 3, "only", alone, "attempts")
-        # Each may have tried once before any of them knew.
+        # Each thread may have tried once before any of them knew of the outage.
         most = MANY + 2 * alone
         scenario.require(together <= most, together, "attempts, where one makes", alone)
         scenario.require_within(1.5 + 0.5, scenario.ledger.units)
@@ -83,7 +82,7 @@ def test_a_permanent_error_while_connecting_is_not_tried_again(proxy, locked, wh
             unit = workers.do()
             scenario.injected = 1
         scenario.require(unit.is_visible, "served:", unit)
-        # psycopg 3 would ask for a password, and for TLS, on connections of their own.
+        # psycopg 3 would try again with a password, and with TLS, on connections of their own.
         scenario.require(proxy.accepted <= 1, proxy.accepted, "attempts")
         scenario.require_within(1, [unit])
 

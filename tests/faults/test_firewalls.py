@@ -36,7 +36,7 @@ def timeout():
 
 
 def forget(cluster, verdict):
-    """The firewall knows the connections there are no more."""
+    """Let the firewall forget the present connections."""
     ports = ", ".join(str(port) for port, in cluster.query(PORTS, CLIENTS))
     cluster.namespace.block("tcp sport { %s }" % ports, verdict)
 

@@ -66,7 +66,7 @@ def test_pgbouncer_without_its_server_is_noticed_within_the_check_timeout(cluste
 
 
 def outage(scenario, cluster):
-    """PostgreSQL is back when the check has had its time."""
+    """Stop PostgreSQL, and start it only when the time of the checks is over."""
     with Workers(scenario.ledger, 4) as workers:
         workers.at_once()
         checks = failed_checks()

@@ -10,7 +10,7 @@ from proxy import Proxy
 from scenarios import Scenario, repeat, seconds_to_connect, settings, through
 from support import wait_until
 
-#: Seconds that the first request may take more than its connect, however many have died.
+#: Seconds that the first request may take beyond its connect, however many sessions have died.
 MORE = 0.05
 SUICIDE = "SELECT pg_terminate_backend(pg_backend_pid())"
 
@@ -41,7 +41,8 @@ def test_the_loss_of_a_pooled_connection_costs_no_living_connection(cluster, our
                 before = [unit.pid for unit in workers.at_once()]
                 terminate(cluster, before[:1])
                 scenario.injected += 1
-                # Some may have been taken before the loss was known: those are suspect next.
+                # Some connections may have been taken before the loss was known: they are checked
+                # next.
                 workers.at_once()
                 after = [unit.pid for unit in workers.at_once()]
                 scenario.require(set(before[1:]) < set(after), before, "became", after)

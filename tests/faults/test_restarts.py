@@ -13,7 +13,7 @@ from clients import Clients, Workers
 from outages import Outages
 from scenarios import Scenario, repeat, settings, through
 
-#: How long the server is away, and for how long that is hidden.
+#: Seconds that the server is away, and the CONNECT_DEADLINE meanwhile.
 AWAY, DEADLINE = 20, 5
 SHORT_AWAY, SHORT_DEADLINE = 3, 0.5
 #: Seconds from the server's first welcome to the first success.
@@ -21,7 +21,7 @@ SOON = 0.5
 
 
 def restart(cluster, mode):
-    """Return when it began, and when the last session had ended."""
+    """Restart the server. Return when that began, and when the last session had ended."""
     began = time.time()
     cluster.down(mode)
     gone = time.time()
@@ -31,7 +31,7 @@ def restart(cluster, mode):
 
 
 def kill_a_backend(cluster, mode):
-    """One crashes, and the postmaster ends all others."""
+    """Kill a backend, so that the postmaster ends all others. Return when that began and ended."""
     began = time.time()
     watching = cluster.connect()
     os.kill(random.choice(cluster.backends()), signal.SIGKILL)
@@ -41,7 +41,7 @@ def kill_a_backend(cluster, mode):
 
 
 class UnixSocket(object):
-    """Over it psycopg2 has another exception for a loss, and does not know that it is one."""
+    """Over a Unix socket psycopg2 raises another error for a loss, and does not see the loss."""
 
     def __init__(self, cluster):
         self.host, self.port = cluster.folder, cluster.port

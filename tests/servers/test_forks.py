@@ -69,7 +69,7 @@ def test_children_of_multiprocessing_in_the_middle_of_a_request_share_no_session
     assert [child["tag"] for child in children] == [str(number) for number in range(8)]
     assert answer["before"] == answer["after"]
     assert answer["before"] not in [child["backend"] for child in children]
-    # One session for each child, and none for two.
+    # Each child has one session, and no two children share one.
     pairs = set((child["process"], child["backend"]) for child in children)
     assert len(pairs) == len(set(child["process"] for child in children))
     assert len(pairs) == len(set(child["backend"] for child in children))

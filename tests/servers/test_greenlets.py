@@ -13,9 +13,10 @@ GREENLETS, MAX_CONNS, SECONDS = 200, 8, 0.01
 
 @pytest.fixture(scope="module", params=["run", "kill", "leave"])
 def run(request):
-    """What 200 units of work report, and what the server saw of them.
+    """The report of 200 units of work, and what the server saw of them.
 
-    First of all, after as many that were killed, and after some that never ended their work.
+    They run first of all, after as many units that were killed, or after as many that never ended
+    their work.
     """
     log = DatabaseLog()
     env = environment(settings={"MAX_CONNS": MAX_CONNS, "TIMEOUT": 60})

@@ -101,7 +101,7 @@ def test_a_write_before_an_exception_is_not_committed(afterwards):
 
 
 def test_no_request_that_ends_normally_loses_its_connection(afterwards):
-    # Django sends no request_finished for one that is cancelled.
+    # Django sends no request_finished for a cancelled request.
     cancelled = afterwards.requests - afterwards.answers if afterwards.cancels else 0
     assert afterwards.stats.get("discarded", {}).get("lost", 0) <= cancelled
 

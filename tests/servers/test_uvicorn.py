@@ -58,7 +58,7 @@ def test_forty_requests_in_turn_use_one_session(server, path):
     backends = set()
     for _request in range(40):
         backends.add(server.get(path)["backend"])
-        # The answer is there a little sooner than the session is given back.
+        # The answer arrives a little before the session is given back.
         assert gives_all_back(server)
     assert len(backends) == 1
 
@@ -72,7 +72,8 @@ def test_forty_requests_at_once_use_at_most_forty_sessions_however_often(server,
         assert [answer["tag"] for answer in answers] == [str(number) for number in range(40)]
         assert gives_all_back(server)
         sessions.append(len(support.backends()))
-    # Under load not all of the forty overlap, and some turn needs one more than those before.
+    # Under load not all forty requests overlap, and some turn needs one session more than those
+    # before.
     assert max(sessions) <= 40
 
 
@@ -133,7 +134,7 @@ def test_all_requests_are_answered_while_some_wait_for_a_session(bounded):
 
 @since_4_0
 def test_requests_that_wait_for_a_session_do_not_block_the_event_loop(bounded):
-    """One that only sleeps is answered while all others wait for a session."""
+    """A request that only sleeps is answered while all others wait for a session."""
     waits, ends = [], time.time() + 2
     hold = ["/who/?seconds=0.3"] * 16
     holders = in_background(lambda: bounded.get_many(hold, 16))
@@ -162,7 +163,7 @@ def test_uvicorn_ends_promptly_and_leaves_no_unexpected_eof(server):
     log = DatabaseLog()
     server.get_many(["/who/?seconds=0.05"] * 20, 10)
     seconds, code = server.terminate()
-    # From 0.29 on it ends by the signal itself.
+    # From 0.29 on uvicorn ends by the signal itself.
     assert code in (0, -signal.SIGTERM), server.log()
     assert seconds < 5
     assert wait_until(lambda: support.backends() == [], 1)

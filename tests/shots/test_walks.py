@@ -1,4 +1,4 @@
-"""A shot before each step of persistconn's code, one in each run of a unit of work."""
+"""An exception before each step of persistconn's code: one step in each run of a unit of work."""
 
 from __future__ import absolute_import
 
@@ -15,7 +15,7 @@ import persistconn
 
 SLOTS = 2
 
-#: From so many random shots on, all walks take every step.
+#: If at least this many random shots are asked for, all walks take every step.
 FULL = 100000
 
 
@@ -27,7 +27,7 @@ def few_slots():
 
 @pytest.fixture
 def stride(request):
-    """For walks that open a connection in each run, which takes ten times as long as the rest."""
+    """The stride of walks that open a connection in each run, which takes ten times as long."""
     return 1 if request.config.getoption("--shots") >= FULL else 13
 
 
@@ -61,7 +61,7 @@ def test_a_shot_at_any_step_of_work_that_finds_its_connection_dead_does_no_harm(
 
 
 def kill_sessions():
-    # With a time-out, as support has it, each takes a tenth of a second.
+    # With a time-out, as in support.kill_backends(), each of them takes a tenth of a second.
     sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity" + support.THEIRS
     support.query(sql, None, *support.NAMES)
     assert wait_until(lambda: support.backends() == [])
@@ -69,7 +69,7 @@ def kill_sessions():
 
 @pytest.fixture
 def asking():
-    """Each checkout asks SELECT 1, with a limit of time, and each checkin rolls back."""
+    """Each checkout sends SELECT 1, with a limit of time, and each checkin rolls back."""
     with support.settings_as(PERSISTCONN_CHECK_AFTER=0):
         yield
 
