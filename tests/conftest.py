@@ -41,7 +41,7 @@ def pytest_report_header(config):
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind():
-    """A test that leaves a patch, a connection, a thread or a setting behind fails."""
+    """Fail a test that leaves a patch, a connection, a thread or a setting behind."""
     import persistconn
 
     persistconn.drain()

@@ -151,7 +151,7 @@ def wait_until(condition, seconds=10):
     return True
 
 
-# What a user's code does.
+# Actions of a user's code.
 
 
 def fetch(sql, alias="default"):

@@ -23,7 +23,7 @@ def test_a_setting_of_the_project_counts_for_all_databases():
         assert conf.of({}).check_after == 7
 
 
-def test_a_setting_of_a_database_overrides_that_of_the_project():
+def test_a_setting_of_a_database_overrides_the_setting_of_the_project():
     with settings_as(PERSISTCONN_CHECK_AFTER=7):
         assert conf.of({"PERSISTCONN": {"CHECK_AFTER": None}}).check_after is None
 

@@ -92,7 +92,7 @@ def hot(attribute):
         ("function", lambda m: m.function()),
     ],
 )
-def test_a_wrapper_is_called_and_undoing_it_restores_the_identical_object(target, attribute, call):
+def test_a_wrapper_is_called_and_undo_restores_the_identical_object(target, attribute, call):
     parent = target if "." not in attribute else getattr(target, attribute.split(".")[0])
     before, answer = dict(vars(parent)), call(target)
     patches = patcher(wrap(attribute))

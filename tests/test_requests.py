@@ -72,7 +72,7 @@ def test_the_time_zone_is_kept_throughout():
     assert zones == ["America/Chicago"] * 5
 
 
-def test_a_test_client_request_in_between_changes_nothing():
+def test_a_request_of_the_test_client_in_between_keeps_the_same_backend():
     from django.test.client import Client
 
     before = ask_for_pids(2)

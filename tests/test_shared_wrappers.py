@@ -157,7 +157,7 @@ def test_threads_that_share_a_wrapper_get_no_errors(shared):
     end_of_work()
 
 
-def test_threads_that_share_a_wrapper_get_no_errors_while_it_is_checked(shared):
+def test_threads_that_share_a_wrapper_get_no_errors_while_the_wrapper_is_checked(shared):
     ask(shared)
     with settings_as(PERSISTCONN_CHECK_AFTER=0):
         errors = []
@@ -273,7 +273,7 @@ pairs = pytest.mark.parametrize(
 
 
 @pairs
-def test_a_wrapper_that_two_threads_end_at_once_gives_its_session_to_one(shared, one, other):
+def test_a_wrapper_that_two_threads_end_at_once_shares_no_session(shared, one, other):
     for _round in range(ROUNDS):
         ask(shared)
         together(partial(one, shared), partial(other, shared))

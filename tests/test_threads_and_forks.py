@@ -15,7 +15,7 @@ from support import backends, end_of_work, in_child, in_thread, pid, unit_of_wor
 import persistconn
 
 
-def test_a_connection_given_back_in_one_thread_is_used_in_the_next():
+def test_a_connection_given_back_in_one_thread_is_used_in_the_next_thread():
     before = unit_of_work()
     assert in_thread(unit_of_work) == before
 
@@ -151,7 +151,7 @@ def test_a_child_is_not_in_its_parents_transaction(rows):
 @pytest.mark.parametrize(
     "do", [connection.close, end_of_work, persistconn.drain, persistconn.disable, gc.collect]
 )
-def test_nothing_a_child_does_ends_its_parents_sessions(do):
+def test_no_action_of_a_child_ends_a_session_of_its_parent(do):
     in_use = pid()
     idle = in_thread(unit_of_work)
     assert in_child(do) == 0

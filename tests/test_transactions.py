@@ -245,7 +245,7 @@ def test_a_finished_request_that_read_a_table_holds_no_lock():
     )
 
 
-def test_a_request_sees_what_was_committed_since_the_one_before(rows):
+def test_a_request_sees_a_row_committed_since_the_request_before(rows):
     with repeatable_read():
         get("/reads/")
         before = support.backends()

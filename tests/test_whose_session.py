@@ -61,7 +61,7 @@ def refused(work):
     return "password authentication failed" in str(error.value)
 
 
-def test_a_wrong_password_is_refused_after_the_right_one_was_used(checked_role):
+def test_a_wrong_password_is_refused_after_the_right_password_was_used(checked_role):
     with database_as(PASSWORD="WRONG"):
         assert refused(pid)
 

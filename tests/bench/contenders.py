@@ -49,7 +49,7 @@ class Contender:
     requires: tuple = ()
 
     def environment(self, address):
-        """What the measured process reads, for a database at this address."""
+        """The settings that the measured process reads, for a database at this address."""
         database = {**address, **self.database}
         database["OPTIONS"] = {**address["OPTIONS"], **self.database.get("OPTIONS", {})}
         return {

@@ -17,7 +17,7 @@ ENGINES = {contenders.OLD: "django.db.backends.postgresql_psycopg2"}
 
 
 def address(name, port):
-    """What an environment's Django has in DATABASES for a server at this port."""
+    """The entry in an environment's DATABASES for a server at this port."""
     return {
         "ENGINE": ENGINES.get(name, "django.db.backends.postgresql"),
         "NAME": database.NAME,

@@ -45,7 +45,7 @@ class Goal:
         return f"{sign} {bound:g} {self.unit}"
 
     def measured(self, values):
-        """The Spread of what was measured, or None."""
+        """The Spread of the measured figures, or None."""
         return compare(values.get(self.metric, {}), PERSISTCONN, self.against, self.how)
 
     def is_reached(self, median):

@@ -1,8 +1,8 @@
 """fail when the connection cost of a request has grown.
 
 Valgrind counts the instructions of some requests, which do not depend on what else the machine
-does. guard.json keeps the ratio of persistconn's instructions to those of the hand patch; `guard
---update` renews it.
+does. The ratio of persistconn's instructions to those of the hand patch is kept in guard.json;
+`guard --update` renews it.
 """
 
 import concurrent.futures

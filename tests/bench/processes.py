@@ -25,7 +25,7 @@ class Failed(Exception):
 
 
 class Process:
-    """A process that answers each line with a line. Its complaints are kept."""
+    """A process that answers each line with a line. Its error output is kept."""
 
     def __init__(self, command, env=None):
         self._log = tempfile.TemporaryFile("w+")

@@ -1,4 +1,4 @@
-"""What was measured, as plain data, and what follows from it."""
+"""The measurements as plain data, and the figures that follow from them."""
 
 import statistics
 from collections import defaultdict

@@ -213,7 +213,7 @@ def is_kept_over_requests():
 
 
 def totals():
-    """What persistconn counted, over both databases."""
+    """The counts of persistconn, summed over both databases."""
     import persistconn
 
     assert persistconn.is_enabled()

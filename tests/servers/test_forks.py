@@ -56,7 +56,7 @@ def gunicorn(tmpdir):
         yield server
 
 
-def test_a_child_forked_in_the_middle_of_a_request_does_not_use_its_session(gunicorn):
+def test_a_child_forked_in_the_middle_of_a_request_does_not_use_the_requests_session(gunicorn):
     answer = gunicorn.get("/fork/")
     assert answer["after"] == answer["before"]
     assert answer["before"] not in answer["child"]

@@ -15,7 +15,7 @@ SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'crow
 
 
 class Watcher(threading.Thread):
-    """Counts the sessions of the others, from a session of its own, until it is stopped."""
+    """Counts the crowd's sessions, from a session of its own, until it is stopped."""
 
     def __init__(self, raw):
         super(Watcher, self).__init__()

@@ -31,7 +31,7 @@ def environ(path):
 
 
 class Requests(object):
-    """What a WSGI server does with an application."""
+    """Makes requests to an application, as a WSGI server does."""
 
     def __init__(self, application):
         self._application = application
@@ -49,7 +49,7 @@ class Requests(object):
 
 
 class Connections(object):
-    """What a request does with its connection, without a query."""
+    """Does with the connection what a request does, but for the query."""
 
     def __init__(self, application):
         import django
