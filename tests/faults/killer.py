@@ -10,7 +10,7 @@ import scenarios
 from cluster import CLIENTS
 from support import wait_until
 
-#: Seconds that a quiet machine may take from the order to end a session until its end.
+#: At most so many seconds pass from the order to end a session to its end, on a quiet machine.
 WINDOW = 0.005
 #: Seconds to wait for a session to terminate.
 PATIENCE = 20
@@ -64,7 +64,7 @@ class Killer(object):
         return [round(at - unit.began, 4) for at in self._kills.get(unit.pid, ())]
 
     def hit_in_window(self, unit):
-        """Whether the unit looked at its session before that had ended, or hardly later."""
+        """Whether the unit checked its session before the session had ended, or hardly later."""
         if unit.pid not in self._kills:
             return False
         asked, _, returned, gone = self._kills[unit.pid]

@@ -122,7 +122,7 @@ def through(server, **options):
 
 @contextlib.contextmanager
 def settings(**values):
-    """Set PERSISTCONN's settings, which are named without that prefix."""
+    """Set PERSISTCONN_ settings, which are given by their names without that prefix."""
     values = dict(("PERSISTCONN_" + name, value) for name, value in values.items())
     with support.settings_as(**values):
         yield

@@ -82,7 +82,7 @@ def test_a_permanent_error_while_connecting_is_not_tried_again(proxy, locked, wh
             unit = workers.do()
             scenario.injected = 1
         scenario.require(unit.is_visible, "served:", unit)
-        # psycopg 3 would try again with a password, and with TLS, on connections of their own.
+        # psycopg 3 would open connections of their own to ask for a password and for TLS.
         scenario.require(proxy.accepted <= 1, proxy.accepted, "attempts")
         scenario.require_within(1, [unit])
 

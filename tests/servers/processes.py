@@ -29,7 +29,7 @@ PATIENCE = 30
 
 
 def environment(options=None, settings=None, **more):
-    """The environment of a process with the project: its OPTIONS and PERSISTCONN settings."""
+    """The variables of a process with the project, for these OPTIONS and PERSISTCONN settings."""
     settings = dict(("PERSISTCONN_" + name, value) for name, value in (settings or {}).items())
     database = support.database_settings(support.DATABASE, OPTIONS=options or {})
     ours = {
@@ -229,6 +229,6 @@ class DatabaseLog(object):
             return log.read().decode("utf-8", "replace")
 
     def bad_leaves(self):
-        """The log lines about clients that left without closing their sessions or sent nonsense."""
+        """The log lines about clients that left without a good-bye or broke the protocol."""
         signs = ("unexpected EOF", "could not receive", "invalid message", "protocol", "reset by")
         return [line for line in self.read().splitlines() if any(s in line for s in signs)]

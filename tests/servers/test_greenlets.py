@@ -15,8 +15,8 @@ GREENLETS, MAX_CONNS, SECONDS = 200, 8, 0.01
 def run(request):
     """The report of 200 units of work, and what the server saw of them.
 
-    They run first of all, after as many units that were killed, or after as many that never ended
-    their work.
+    They run without others before them, after as many units that were killed, or after as many that
+    never ended their work.
     """
     log = DatabaseLog()
     env = environment(settings={"MAX_CONNS": MAX_CONNS, "TIMEOUT": 60})

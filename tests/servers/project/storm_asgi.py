@@ -1,4 +1,4 @@
-"""project.asgi, as a server runs it that can cancel requests. Python 2 cannot read this file."""
+"""project.asgi, run as by a server that can cancel requests. Python 2 cannot read this file."""
 
 from __future__ import absolute_import
 
