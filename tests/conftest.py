@@ -1,4 +1,4 @@
-"""A private PostgreSQL for the run, Django settings upon it, and a watch over what tests leave."""
+"""A private PostgreSQL and Django settings for the run, and a check that tests leave nothing."""
 
 from __future__ import absolute_import
 
@@ -41,7 +41,7 @@ def pytest_report_header(config):
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind():
-    """A test that leaves a patch, a connection, a thread or a setting behind fails."""
+    """Fail a test that leaves a patch, a connection, a thread or a setting behind."""
     import persistconn
 
     persistconn.drain()
@@ -70,15 +70,15 @@ def nothing_is_left_behind():
 
 
 def threads():
-    # asgiref keeps those of its executor for ever, persistconn its one housekeeper until a second
-    # after the last connection was idle.
+    # asgiref keeps its executor's threads for ever. persistconn's housekeeper ends a second after
+    # the last idle connection has gone.
     kept = ("ThreadPoolExecutor", "persistconn housekeeper")
     return set(t for t in threading.enumerate() if not t.name.startswith(kept))
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """persistconn's clock, which can be put forward. Waiting for MAX_AGE for real takes minutes."""
+    """persistconn's clock, which tests can put forward: waiting for MAX_AGE would take minutes."""
     from persistconn import compat
 
     class Clock(object):
@@ -94,7 +94,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def pings(monkeypatch):
-    """The answers to SELECT 1, in order; they are asked of the server for real."""
+    """The answers to the checks' SELECT 1, in order; each is really sent to the server."""
     from persistconn import drivers
 
     stock, answers = drivers.Driver.ping, []

@@ -1,4 +1,4 @@
-"""Work in a forked process that ends in time: one that hangs says where its threads are."""
+"""Run work in a forked process; if it hangs, report the stacks of its threads."""
 
 from __future__ import absolute_import
 
@@ -15,7 +15,7 @@ import support
 
 
 def run(work, patience=10, limit=1200):
-    """Run ``work(child)`` in a forked process. Return what it returns; fail as it fails."""
+    """Run ``work(child)`` in a forked process. Return its result, or fail with its error."""
     ended = outcome(work, patience, limit)
     assert "error" not in ended, "%(doing)s\n%(error)s" % ended
     return ended["result"]
@@ -24,9 +24,9 @@ def run(work, patience=10, limit=1200):
 def outcome(work, patience=10, limit=1200):
     """Run ``work(child)`` in a forked process. Return how it ended, as a dict.
 
-    "result" is what ``work`` returned. Or there is an "error": a traceback, or the stacks of all
-    threads if ``child.goes_on()`` was not called for ``patience`` seconds. "doing" is what it was
-    told last.
+    "result" is the return value of ``work``. Instead there may be an "error": a traceback, or the
+    stacks of all threads if nothing called ``child.goes_on()`` for ``patience`` seconds. "doing" is
+    the argument of the last ``child.goes_on()``.
     """
     support.close_sessions()
     reading, writing = os.pipe()
@@ -68,7 +68,7 @@ class Child(object):
         watch.start()
 
     def goes_on(self, doing):
-        """Say that nothing hangs, and what comes next: plain data, which may still change."""
+        """Report that the work goes on, and its next step: plain data, which may still change."""
         self._doing, self._ends_at = doing, time.time() + self._patience
 
     def run(self, work):
@@ -84,14 +84,14 @@ class Child(object):
         self._leave({"error": "It hangs.\n" + stacks()})
 
     def _leave(self, ended):
-        # Popped by one thread only: work may end while its time does.
+        # Only one thread can pop the pipe: the work may end just when its time is up.
         with os.fdopen(self._pipes.pop(), "wb") as pipe:
             pipe.write(json.dumps(dict(ended, doing=self._doing)).encode())
         os._exit(0)
 
 
 def stacks():
-    """Where all threads are, but for the one that asks."""
+    """The stacks of all threads but the calling one."""
     frames = sys._current_frames()
     frames.pop(threading.current_thread().ident)
     return "\n".join("".join(traceback.format_stack(frame)) for frame in frames.values())

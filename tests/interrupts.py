@@ -1,7 +1,7 @@
 """Interrupts at chosen steps of persistconn's code, and what must be true after each.
 
 A signal handler, a destructor, or an exception set by another thread can come between any two
-opcodes. A trace function makes it come between two chosen ones.
+opcodes. A trace function puts such an interrupt between two chosen opcodes.
 """
 
 from __future__ import absolute_import
@@ -25,11 +25,11 @@ except ImportError:
 
 PACKAGE = os.path.dirname(os.path.abspath(persistconn.__file__)) + os.sep
 
-#: A walk ends when it has found so many steps that fail.
+#: A walk ends after this many steps have failed.
 MOST_FAILURES = 5
 
-# No Python looks for signals before these, and 3.13 keeps the handled error for ever if its trace
-# function raises there.
+# No Python handles signals before these opcodes, and 3.13 keeps the handled error for ever if its
+# trace function raises there.
 NEVER_INTERRUPTED = ("PUSH_EXC_INFO", "POP_EXCEPT")
 
 # Opcodes that change nothing: an interrupt after one of them is the same as before it.
@@ -37,7 +37,7 @@ MERE_MOVES = ("LOAD_", "POP_JUMP", "JUMP_F", "NOP", "COPY", "SWAP", "DUP_", "ROT
 
 
 class Shot(BaseException):
-    """What an interrupt raises: Ctrl-C, a time limit."""
+    """The exception of an interrupt, like that of Ctrl-C or of a time limit."""
 
 
 def shoot():
@@ -45,9 +45,9 @@ def shoot():
 
 
 class Steps(object):
-    """``with Steps(act, number):`` calls ``act()`` before that step of persistconn's code.
+    """``with Steps(act, number):`` calls ``act()`` before step ``number`` of persistconn's code.
 
-    Only this thread's steps count. Without a number it is called before each step.
+    Only this thread's steps count. Without a number, ``act()`` is called before each step.
     """
 
     def __init__(self, act, number=None):
@@ -78,7 +78,7 @@ class Steps(object):
 
 
 def watch(steps):
-    """Tell ``steps`` of this thread's opcodes, or lines before Python 3.7, from now on."""
+    """From now on report this thread's opcodes, or lines before Python 3.7, to ``steps``."""
 
     def on_call(frame, event, argument):
         if not frame.f_code.co_filename.startswith(PACKAGE):
@@ -127,7 +127,7 @@ _opcodes = {}
 def opcode(frame):
     code = frame.f_code
     if code not in _opcodes:
-        # Newer Pythons make a copy for each who asks, older ones have characters.
+        # Newer Pythons copy co_code at each access; in Python 2 it consists of characters.
         _opcodes[code] = bytearray(code.co_code)
     return dis.opname[_opcodes[code][frame.f_lasti]]
 
@@ -135,9 +135,9 @@ def opcode(frame):
 def walk(setup, unit, check, act=shoot, errors=(), stride=1):
     """Run ``unit()`` with ``act()`` before its first step, then before its second, and so on.
 
-    It ends with the first run that has fewer steps than that, or after MOST_FAILURES failures. A
-    step fails if ``check()`` fails after its run, or if nothing goes on any more. ``setup()`` comes
-    before each run. The unit may raise a Shot, what a driver raises, and ``errors``.
+    The walk ends with the first run that does not reach its step, or after MOST_FAILURES failures.
+    A step fails if ``check()`` fails after its run, or if its run hangs. ``setup()`` is called
+    before each run. The unit may raise a Shot, an error of the driver, and ``errors``.
     """
     errors += (Shot,) + support.database_errors()
     first, failures = 1, []
@@ -189,7 +189,7 @@ def _told(failures):
 
 
 class Helper(object):
-    """A thread that does one thing at a time. It starts with the first, in a forked child."""
+    """A thread that does one piece of work at a time. It starts with the first, after a fork."""
 
     def __init__(self):
         self._orders, self._results = queue.Queue(), queue.Queue()
@@ -203,7 +203,7 @@ class Helper(object):
         self._orders.put(work)
 
     def end(self):
-        """Wait for the end of what was begun. Return what it returns, raise what it raises."""
+        """Wait for the work to end. Return its result, or raise its error."""
         result, error = self._results.get()
         if error is not None:
             raise error
@@ -222,9 +222,9 @@ def _outcome(work):
 
 
 def check_all_is_well(helpers):
-    """Fail unless units of work go on, each with a session of its own, and all is given back.
+    """Fail unless units of work go on, each with a session of its own, and give all back.
 
-    ``helpers``: as many as there may be connections, less one, which this thread uses.
+    ``helpers``: one less than there may be connections, since this thread uses one.
     """
     pids = hold_at_once(helpers)
     assert len(set(pids)) == len(pids), "two share a session"
@@ -262,14 +262,14 @@ def hold_at_once(helpers):
 
 
 def session():
-    """The backend of this thread's unit of work, by two statements."""
+    """The backend of this thread's unit of work, asked by two statements."""
     pid = support.pid()
     assert support.pid() == pid, "the session has changed between two statements"
     return pid
 
 
 def is_idle():
-    """Whether no connection is in use, and as many sessions are open as are idle."""
+    """Whether no connection is in use, and every open session is idle in a pool."""
     numbers = persistconn.stats().values()
     if any(pool["in_use"] or pool["waiting"] for pool in numbers):
         return False

@@ -1,4 +1,4 @@
-"""A TCP proxy that does to a connection what a network can do, and counts the COMMITs in it."""
+"""A TCP proxy that can fail as a network can, and counts the COMMITs that pass."""
 
 from __future__ import absolute_import
 
@@ -7,21 +7,24 @@ import socket
 import struct
 import threading
 
-#: Seconds in which every line notices what it is told.
+#: Seconds within which every line notices a change.
 TICK = 0.02
 NO_ENCRYPTION = (80877103, 80877104)
 COMMIT = b"COMMIT\0"
 
 
 def error_response(code, text):
-    """What PostgreSQL says instead of a welcome."""
+    """The message by which PostgreSQL refuses a client."""
     fields = b"SFATAL\0VFATAL\0C" + code.encode() + b"\0M" + text.encode() + b"\0\0"
     return b"E" + struct.pack("!i", len(fields) + 4) + fields
 
 
 class Proxy(object):
-    """``commits`` counts them; ``lose`` is "request" or "answer": what of the next is lost, with
-    its line. ``answer``, if set, is all that a client hears. ``accepted`` counts the clients.
+    """A proxy for one server.
+
+    ``commits`` counts the COMMITs. ``lose`` is "request" or "answer": that part of the next COMMIT
+    is lost, and its line closed. ``answer``, if set, is all that a client gets. ``accepted`` counts
+    the clients.
     """
 
     def __init__(self, server):
@@ -55,14 +58,14 @@ class Proxy(object):
                 self.lines[-1].start()
 
     def count_commit(self):
-        """Return what is to be lost of it."""
+        """Count a COMMIT. Return which part of it is to be lost, or None."""
         with self._lock:
             self.commits += 1
             lose, self.lose = self.lose, None
             return lose
 
     def cut(self):
-        """Close all lines in order."""
+        """Close all lines in the regular way."""
         self._end_lines("cut")
 
     def reset(self):
@@ -70,12 +73,12 @@ class Proxy(object):
         self._end_lines("reset")
 
     def stall(self):
-        """The lines that there are carry nothing any more, in either direction."""
+        """Let the present lines carry nothing any more, in either direction."""
         for line in self._living():
             line.stalled = True
 
     def swallow(self):
-        """What clients say on the lines that there are is read, and goes nowhere."""
+        """Read what clients send on the present lines, and forward nothing of it."""
         for line in self._living():
             line.swallowing = True
 
@@ -109,7 +112,7 @@ class Proxy(object):
 
 
 class Line(threading.Thread):
-    """One client, and the server behind it."""
+    """The line of one client, and its connection to the server."""
 
     def __init__(self, proxy, client):
         threading.Thread.__init__(self, name="proxy line")
@@ -150,7 +153,7 @@ class Line(threading.Thread):
                     return
 
     def _pass_on(self, end):
-        """Carry what has come. Return False if that is the end of the line."""
+        """Forward what has arrived. Return False if the line ends."""
         data = end.recv(65536)
         if not data:
             return False

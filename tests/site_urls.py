@@ -1,4 +1,4 @@
-"""The site that the tests ask."""
+"""The site to which the tests send requests."""
 
 from __future__ import absolute_import
 

@@ -1,4 +1,4 @@
-"""What tests share: Django's set-up, requests, and a look at the server from outside."""
+"""What tests share: Django's set-up, requests, and questions to the server from outside."""
 
 from __future__ import absolute_import
 
@@ -22,7 +22,7 @@ DATABASE, OTHER = "persistconn_test", "persistconn_other"
 BEFORE_1_6 = django.VERSION < (1, 6)
 ENGINE = "django.db.backends.postgresql" + ("_psycopg2" if django.VERSION < (1, 9) else "")
 
-#: A project without anything that a test does not need.
+#: The settings of a project, with only what the tests need.
 PROJECT = {
     "PERSISTCONN_MAX_AGE": 600,
     "MIDDLEWARE": [],
@@ -36,7 +36,7 @@ PROJECT = {
     "DEFAULT_AUTO_FIELD": "django.db.models.AutoField",
 }
 
-#: What a session is, so that the ORM can ask it.
+#: A view by which the ORM can ask for facts about its session.
 SESSION = """
 CREATE VIEW session AS SELECT
     pg_backend_pid() AS pid,
@@ -50,7 +50,7 @@ _sessions = {}
 
 
 def set_up_django(postgres):
-    """Settings as a user would have them, and every door of this Django opened once."""
+    """Configure Django as a user would, and install persistconn by this Django's entry points."""
     global server, all_patches
     server = postgres
     for name in (DATABASE, OTHER):
@@ -67,7 +67,7 @@ def set_up_django(postgres):
         django.setup()
     from django.db import connections
 
-    import persistconn  # noqa: F401, the door before 1.7
+    import persistconn  # noqa: F401, installs before 1.7
 
     for alias in connections:
         connections[alias]  # fills in the defaults of its settings
@@ -87,7 +87,7 @@ def database_settings(name, **more):
     )
 
 
-# What the server says, asked over sessions of our own, which do not count.
+# Questions to the server, over sessions of the tests' own, which are never counted.
 
 OURS = "persistconn tests"
 THEIRS = " WHERE datname IN (%s, %s) AND application_name <> %s AND backend_type = 'client backend'"
@@ -110,7 +110,7 @@ def query(sql, database=None, *parameters):
 
 
 def close_sessions():
-    """Close our own, which a forked child must not have."""
+    """Close the tests' own sessions, which a forked child must not have."""
     while _sessions:
         _sessions.popitem()[1].close()
 
@@ -151,7 +151,7 @@ def wait_until(condition, seconds=10):
     return True
 
 
-# What a user's code does.
+# Actions of a user's code.
 
 
 def fetch(sql, alias="default"):
@@ -171,7 +171,7 @@ def pid(alias="default"):
 
 
 def orm_session(alias="default"):
-    """The session as the ORM reads it, without a cursor of the user's own. No transaction is left."""
+    """The session, as read by the ORM alone, without a user's cursor. Leaves no transaction."""
     from site_app.models import Session
 
     session = Session.objects.using(alias).get()
@@ -184,7 +184,7 @@ def orm_pid(alias="default"):
 
 
 def end_transaction(alias="default"):
-    """End what each statement opens before 1.6, as Django does after a write."""
+    """End the transaction that each statement opens before 1.6, as Django does after a write."""
     if BEFORE_1_6:
         from django.db import transaction
 
@@ -192,7 +192,7 @@ def end_transaction(alias="default"):
 
 
 def pids_at_once(number):
-    """The backends of so many connections that are in use at the same time."""
+    """The backends of ``number`` connections that are in use at the same time."""
     if number == 0:
         return []
     mine = pid()
@@ -202,14 +202,14 @@ def pids_at_once(number):
 
 
 def end_of_work():
-    """close_old_connections(), or what it was called before 1.6."""
+    """Call close_old_connections(), or close_connection() before 1.6."""
     from django import db
 
     getattr(db, "close_connection" if BEFORE_1_6 else "close_old_connections")()
 
 
 def unit_of_work(alias="default"):
-    """One query, and the end of its work; returns the backend."""
+    """Make one query and end the work. Return the backend."""
     try:
         return pid(alias)
     finally:
@@ -242,7 +242,7 @@ _handler = []
 
 
 def get(path, handler=None):
-    """One request through Django's real WSGI handler, body and close() as a server does them."""
+    """Make a request to Django's real WSGI handler; read and close the body as a server does."""
     from django.core.handlers.wsgi import WSGIHandler
 
     if handler is None:
@@ -260,19 +260,19 @@ def get(path, handler=None):
 
 
 def database_errors():
-    """What may reach a user when a session is lost: before 1.6 Django lets the driver's pass."""
+    """The errors that a user may get for a lost session; before 1.6 also the driver's own."""
     from django.db import utils
 
     return driver.Error, utils.DatabaseError, getattr(utils, "InterfaceError", driver.Error)
 
 
 def ask_for_pids(requests):
-    """The backends that served so many requests, one after the other."""
+    """Make ``requests`` requests in turn. Return the backends that served them."""
     return [int(get("/pid/").text) for request in range(requests)]
 
 
 def in_thread(work):
-    """Run work in a thread that ends; return what it returns, raise what it raises."""
+    """Run work in a thread that then ends. Return its result, or raise its error."""
     result = []
 
     def run():
@@ -291,7 +291,7 @@ def in_thread(work):
 
 
 def together(*works):
-    """Begin all works at the same moment, each in a thread; return what they return, or raise."""
+    """Begin all works at the same moment, each in a thread. Return the results, or raise."""
     begin, results = threading.Event(), [None] * len(works)
 
     def run(number, work):
@@ -314,7 +314,7 @@ def together(*works):
 
 
 def threads_in(method):
-    """How many threads run an object's method; those that threading does not know count as well."""
+    """How many threads run an object's method, including threads that threading does not know."""
     count = 0
     for frame in list(sys._current_frames().values()):
         while frame is not None:
@@ -329,7 +329,7 @@ def in_child(work, seconds=0):
     pid = os.fork()
     if pid == 0:
         code = 1
-        # Ends also what hangs in C. 0: there is no limit.
+        # SIGALRM ends even a child that hangs in C code. 0: there is no limit.
         signal.alarm(seconds)
         try:
             work()
@@ -355,7 +355,7 @@ def settings_now():
 
 @contextlib.contextmanager
 def settings_as(**values):
-    """override_settings for all Djangos: 1.2 and 1.3 have none."""
+    """An override_settings() for all Djangos: 1.2 and 1.3 have none."""
     before = settings._wrapped
     holder = UserSettingsHolder(before)
     for name in values:
@@ -391,7 +391,7 @@ def put_wrapper(wrapper, alias):
     if hasattr(connections, "__setitem__"):
         connections[alias] = wrapper
     else:
-        connections._connections[alias] = wrapper  # all threads have this one before 1.4
+        connections._connections[alias] = wrapper  # before 1.4 all threads share it
 
 
 @contextlib.contextmanager
@@ -407,7 +407,7 @@ def wrapper_as(wrapper, alias="default"):
 
 
 def share(wrapper, on=True):
-    """Let other threads use a wrapper, or no more."""
+    """Let other threads use a wrapper; with ``on=False`` stop letting them."""
     if hasattr(wrapper, "inc_thread_sharing"):
         wrapper.inc_thread_sharing() if on else wrapper.dec_thread_sharing()
     else:
@@ -454,7 +454,7 @@ def lets_in(role, password):
 def received_by(signal, sender=None):
     """Return the functions that receive a signal, in their order."""
     found = signal._live_receivers(sender)
-    # Since 5.0 they are in two lists, of which the second has those that are coroutines.
+    # Since 5.0 there are two lists of receivers, of which the second has the coroutine functions.
     return list(found[0] if isinstance(found, tuple) else found)
 
 

@@ -1,4 +1,4 @@
-"""Under ASGI, where each request runs in a thread that may never come again."""
+"""Requests under ASGI, where the thread of a request may never serve another one."""
 
 from __future__ import absolute_import
 
@@ -32,9 +32,10 @@ SCOPE = {
 
 @pytest.fixture
 def get():
-    """One request through Django's ASGI handler; returns the body. All share one event loop.
+    """A function that makes a request through Django's ASGI handler and returns the body.
 
-    Without the words async and await, which Python 2 cannot read.
+    All requests share one event loop. The words async and await are avoided, since Python 2 cannot
+    read them.
     """
     import asyncio
 
@@ -69,7 +70,7 @@ def test_forty_requests_in_turn_use_one_backend(get):
     assert len(backends()) == 1
 
 
-def test_off_each_has_its_own_and_none_is_left(get):
+def test_while_disabled_each_request_has_its_own_backend_and_none_stays(get):
     persistconn.disable()
     assert len(set(get("/pid/") for request in range(5))) == 5
     assert wait_until(lambda: backends() == [])
@@ -82,7 +83,7 @@ def test_the_request_after_a_kill_is_served(get):
     assert get("/pid/") not in ("", before)
 
 
-def test_an_open_connection_is_refused_inside_an_event_loop_as_stock_does():
+def test_an_open_connection_is_refused_inside_an_event_loop_as_in_stock_django():
     import asyncio
 
     pid()
@@ -103,7 +104,7 @@ def test_an_open_connection_is_refused_inside_an_event_loop_as_stock_does():
 
 
 def in_a_loop(work):
-    """Run work in this thread's event loop, as a coroutine does that forgot sync_to_async."""
+    """Run work inside this thread's event loop, as a coroutine without sync_to_async does."""
     import asyncio
 
     loop, outcome = asyncio.new_event_loop(), []
@@ -153,7 +154,7 @@ def stats():
 
 @forgetful
 @pytest.mark.parametrize("is_kept", [False, True], ids=["none kept", "one kept"])
-def test_whoever_forgets_sync_to_async_is_refused_and_checks_nothing_out(use, is_kept):
+def test_database_use_inside_an_event_loop_is_refused_without_a_checkout(use, is_kept):
     unit_of_work()
     if not is_kept:
         persistconn.drain()
@@ -165,7 +166,7 @@ def test_whoever_forgets_sync_to_async_is_refused_and_checks_nothing_out(use, is
 
 
 @forgetful
-def test_whoever_forgets_sync_to_async_is_refused_at_once_when_all_are_taken(use):
+def test_database_use_inside_an_event_loop_is_refused_at_once_when_all_slots_are_taken(use):
     taken, ended = threading.Event(), threading.Event()
 
     def work():
@@ -190,7 +191,7 @@ def test_whoever_forgets_sync_to_async_is_refused_at_once_when_all_are_taken(use
 
 
 @forgetful
-def test_after_a_refusal_the_same_thread_is_served_outside_the_loop(use):
+def test_a_thread_refused_inside_an_event_loop_is_served_outside_the_loop(use):
     with support.settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=0):
         in_a_loop(use)
         assert unit_of_work() == support.in_thread(unit_of_work)

@@ -1,4 +1,4 @@
-"""Where persistconn stands aside: Django does there what it always did."""
+"""Cases that persistconn leaves to Django, where connections behave as in stock Django."""
 
 from __future__ import absolute_import
 
@@ -32,14 +32,14 @@ def test_max_age_0_is_off_for_one_database():
         assert wait_until(lambda: len(backends()) == 1)
 
 
-def test_max_age_0_closes_what_was_kept_at_the_next_use():
+def test_max_age_0_closes_a_kept_connection_at_its_next_use():
     pid()
     end_of_work()
     with settings_as(PERSISTCONN_MAX_AGE=0):
         assert stock_closes()
 
 
-def test_max_age_0_in_mid_work_leaves_the_end_to_django():
+def test_max_age_0_in_mid_work_leaves_the_end_of_work_to_django():
     pid()
     with settings_as(PERSISTCONN_MAX_AGE=0):
         end_of_work()
@@ -47,7 +47,7 @@ def test_max_age_0_in_mid_work_leaves_the_end_to_django():
 
 
 @pytest.mark.skipif(django.VERSION < (1, 4), reason="override_settings came with 1.4")
-def test_override_settings_works_at_once():
+def test_override_settings_of_max_age_works_at_once():
     from django.test.utils import override_settings
 
     with override_settings(PERSISTCONN_MAX_AGE=0):
@@ -69,7 +69,7 @@ def test_installed_apps_may_be_overridden():
     assert support.patches_in_force() == support.all_patches
 
 
-def test_a_setting_that_is_set_while_it_runs_counts_at_the_next_checkout(monkeypatch):
+def test_a_setting_changed_at_run_time_counts_at_the_next_checkout(monkeypatch):
     from django.conf import settings
 
     pid()
@@ -82,7 +82,7 @@ def test_a_setting_that_is_set_while_it_runs_counts_at_the_next_checkout(monkeyp
     monkeypatch.undo()
 
 
-def test_a_database_with_djangos_own_pool_is_left_to_it():
+def test_a_database_with_djangos_own_pool_is_left_to_that_pool():
     with support.database_as("other", OPTIONS={"pool": True}):
         assert not lease.of(connections["other"]).database_now(connections["other"]).is_kept
 
@@ -191,7 +191,7 @@ def run_test_case(method, base="TestCase", **attributes):
 
 @pytest.fixture
 def supports_transactions():
-    # Before 1.3 the test runner finds it out, and we have none.
+    # Before 1.3 Django's test runner sets this, and these tests do not use that runner.
     with support.database_as("default", SUPPORTS_TRANSACTIONS=True):
         with support.database_as("other", SUPPORTS_TRANSACTIONS=True):
             yield
@@ -214,7 +214,7 @@ def test_a_test_case_keeps_its_transaction_over_client_requests(rows, supports_t
 
 
 @pytest.mark.skipif(django.VERSION < (1, 3), reason="assertNumQueries came with 1.3")
-def test_a_check_counts_in_no_assert_num_queries(clock, supports_transactions):
+def test_a_check_is_not_counted_by_assert_num_queries(clock, supports_transactions):
     def test(self):
         end_of_work()
         pid()
@@ -228,12 +228,12 @@ def test_a_check_counts_in_no_assert_num_queries(clock, supports_transactions):
 
 
 def ask_by_a_real_handler():
-    # A view of its own that answers 500 where stock Django's connection is closed by then.
+    # The view answers 500 where stock Django has closed the connection by then.
     return get("/pid/").status
 
 
 def outcome_of(test, base, **attributes):
-    """How a test of Django's TestCases ends, and with which error."""
+    """The errors of a test of one of Django's TestCases, and the counts of errors and failures."""
     result = run_test_case(test, base, **attributes)
     errors = [text.splitlines()[-1] for case, text in result.errors + result.failures]
     return errors, len(result.errors), len(result.failures)
@@ -265,7 +265,7 @@ def test_a_simple_test_case_bans_databases_as_stock_django_does(use, is_kept):
 
 
 @pytest.mark.parametrize("act", [end_of_work, ask_by_a_real_handler])
-def test_an_end_of_work_inside_a_test_case_is_stock_djangos(act, supports_transactions):
+def test_an_end_of_work_inside_a_test_case_acts_as_in_stock_django(act, supports_transactions):
     def work(self):
         pid()
         try:

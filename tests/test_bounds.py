@@ -1,4 +1,4 @@
-"""How many connections there are: MAX_CONNS, TIMEOUT, MAX_KEPT, and ended threads."""
+"""The number of connections: MAX_CONNS, TIMEOUT, MAX_KEPT, and threads that ended."""
 
 from __future__ import absolute_import
 
@@ -30,7 +30,7 @@ def stats():
 
 @pytest.fixture
 def no_collector():
-    """What must not wait for the garbage collector."""
+    """Switch the garbage collector off: the outcome must not depend on it."""
     gc.disable()
     yield
     gc.enable()
@@ -38,7 +38,7 @@ def no_collector():
 
 @pytest.fixture
 def busy():
-    """A thread that has a connection until told to give it back."""
+    """A thread that has a connection until the event is set."""
     stop, started = threading.Event(), threading.Event()
 
     def work():
@@ -79,7 +79,7 @@ def test_a_thousand_threads_share_eight_connections():
     assert most[0] <= 8
 
 
-def test_a_wait_that_ends_says_everything_about_it(busy):
+def test_the_error_of_a_wait_that_timed_out_names_the_database_and_all_counts(busy):
     from persistconn.errors import PoolTimeout
 
     with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=0.1):
@@ -93,7 +93,7 @@ def test_a_wait_that_ends_says_everything_about_it(busy):
     assert str(error.value).endswith(expected[1])
 
 
-def test_it_is_caught_as_a_database_error(busy):
+def test_a_pool_timeout_is_caught_as_a_database_error(busy):
     from django.db import utils
 
     with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=0):
@@ -101,7 +101,7 @@ def test_it_is_caught_as_a_database_error(busy):
             pid()
 
 
-def test_after_it_the_same_thread_is_served_again(busy):
+def test_a_thread_is_served_again_after_a_pool_timeout(busy):
     with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=0):
         with pytest.raises(support.database_errors()):
             pid()
@@ -110,7 +110,7 @@ def test_after_it_the_same_thread_is_served_again(busy):
         assert unit_of_work() in backends()
 
 
-def test_who_waits_gets_what_is_given_back(busy):
+def test_a_waiting_thread_gets_the_connection_that_is_given_back(busy):
     pids = []
     with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=10):
         thread = threading.Thread(target=lambda: pids.append(unit_of_work()))
@@ -141,14 +141,14 @@ def test_one_database_can_have_a_bound_of_its_own():
         end_of_work()
 
 
-def test_close_frees_the_slot():
+def test_closing_a_connection_frees_its_slot():
     with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=0):
         pid()
         connection.close()
         assert in_thread(unit_of_work)
 
 
-def test_an_error_while_connecting_frees_the_slot():
+def test_an_error_while_connecting_frees_the_slot_of_the_connection():
     with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=0):
         with support.database_as(NAME="no_such_database"):
             for _turn in range(3):
@@ -158,14 +158,14 @@ def test_an_error_while_connecting_frees_the_slot():
         assert unit_of_work()
 
 
-def test_a_dead_connection_frees_its_slot_for_who_found_it():
+def test_a_dead_connection_frees_its_slot_for_the_thread_that_found_it():
     with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=0):
         unit_of_work()
         support.kill_backends()
         assert unit_of_work() in backends()
 
 
-def test_a_loss_in_use_frees_the_slot():
+def test_a_connection_lost_in_use_frees_its_slot():
     with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=0):
         pid()
         support.kill_backends()
@@ -173,7 +173,7 @@ def test_a_loss_in_use_frees_the_slot():
         assert in_thread(unit_of_work)
 
 
-def test_a_surplus_is_closed_when_given_back(busy):
+def test_a_connection_beyond_max_kept_is_closed_when_given_back(busy):
     with settings_as(PERSISTCONN_MAX_KEPT=1):
         kept = unit_of_work()
         busy.set()
@@ -181,7 +181,7 @@ def test_a_surplus_is_closed_when_given_back(busy):
         assert wait_until(lambda: stats()["discarded"].get("surplus"))
 
 
-def test_max_kept_0_keeps_none():
+def test_max_kept_0_keeps_no_connection():
     with settings_as(PERSISTCONN_MAX_KEPT=0):
         unit_of_work()
         assert wait_until(lambda: backends() == [])
@@ -197,13 +197,13 @@ def test_a_thread_that_ends_without_giving_back_loses_its_connection_within_a_se
         assert unit_of_work()
 
 
-def test_its_open_transaction_ends_with_it(no_collector, rows):
+def test_the_open_transaction_of_a_thread_that_ended_is_rolled_back(no_collector, rows):
     in_thread(lambda: connection.cursor().execute("BEGIN; INSERT INTO item VALUES ('lost')"))
     assert wait_until(lambda: backends() == [], seconds=1)
     assert rows() == []
 
 
-def test_a_waiting_thread_gets_its_slot(no_collector):
+def test_a_waiting_thread_gets_the_slot_of_a_thread_that_ended(no_collector):
     ended, pids = threading.Event(), []
 
     def ends_without_giving_back():
@@ -237,7 +237,7 @@ def test_a_connection_that_is_shared_outlives_the_thread_that_used_it_first():
 
 
 @pytest.mark.skipif(not hasattr(connection, "allow_thread_sharing"), reason="it came with 1.4")
-def test_so_does_one_that_was_made_in_a_thread_and_handed_on():
+def test_a_shared_connection_made_in_a_thread_and_handed_on_outlives_that_thread():
     def make():
         wrapper = connections["default"].__class__(connections["default"].settings_dict, "handed")
         share(wrapper, True)
@@ -255,7 +255,7 @@ def use(wrapper):
     return cursor.fetchone()[0]
 
 
-def test_a_bound_is_no_concern_of_sqlite(tmpdir):
+def test_max_conns_does_not_limit_sqlite_connections(tmpdir):
     from test_aside import sqlite
 
     with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=0):
@@ -269,7 +269,7 @@ def test_a_bound_is_no_concern_of_sqlite(tmpdir):
     "name, value",
     [("MAX_CONNS", 0), ("MAX_CONNS", 1.5), ("TIMEOUT", None), ("MAX_KEPT", -1), ("MAX_IDLE", 0)],
 )
-def test_a_bad_bound_is_named(name, value):
+def test_a_bad_value_of_a_limit_is_reported_with_its_setting(name, value):
     from persistconn import conf
 
     with settings_as(**{"PERSISTCONN_" + name: value}):

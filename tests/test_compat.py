@@ -13,7 +13,7 @@ from support import wait_until
 from persistconn import compat, threads
 
 # The wall clock is set back by 20 seconds while a process waits for at most half a second. A
-# stand-in: the machine's cannot be set back here.
+# stand-in: the machine's own clock cannot be set back here.
 
 CLOCK = """
 from __future__ import print_function
@@ -55,12 +55,12 @@ def test_a_wall_clock_that_is_set_back_makes_no_wait_longer(code):
 @pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="where the kernel's own figure is not in /proc"
 )
-def test_the_clock_is_the_kernels():
+def test_the_monotonic_clock_is_the_kernels_uptime():
     with open("/proc/uptime") as uptime:
         assert abs(compat.monotonic() - float(uptime.read().split()[0])) < 5
 
 
-def test_the_clock_never_goes_back_between_threads():
+def test_the_monotonic_clock_never_goes_back_between_threads():
     wrong, last = [], [0]
 
     def look():
@@ -121,14 +121,14 @@ def test_a_thread_is_started_with_its_arguments(start):
 
 @pytest.fixture
 def no_room():
-    """Nothing has room for stacks of this size."""
+    """No thread can start: there is no memory for a stack of this size."""
     before = threading.stack_size(1 << 47)
     yield
     threading.stack_size(before)
 
 
 @pytest.mark.parametrize("start", STARTS)
-def test_a_thread_that_cannot_start_is_answered_with_false(start, no_room):
+def test_starting_a_thread_returns_false_if_there_is_no_memory_for_its_stack(start, no_room):
     assert start(lambda: None) is False
 
 
@@ -147,6 +147,6 @@ print(ended == [True] and libraries() == before)
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="only Linux says what is loaded")
-def test_the_end_of_a_thread_loads_no_library_while_a_process_may_be_forked():
+def test_the_end_of_a_thread_loads_no_library():
     code = LIBRARIES % {"root": os.path.dirname(os.path.dirname(compat.__file__))}
     assert subprocess.check_output([sys.executable, "-c", code]).split() == [b"True"]

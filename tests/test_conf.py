@@ -1,4 +1,4 @@
-"""What may be set, where, and what is said of anything else."""
+"""Settings: where they may be set, their defaults, and how bad values are reported."""
 
 from __future__ import absolute_import
 
@@ -18,32 +18,32 @@ def problem():
     return found
 
 
-def test_the_project_says_it_for_all():
+def test_a_setting_of_the_project_counts_for_all_databases():
     with settings_as(PERSISTCONN_CHECK_AFTER=7):
         assert conf.of({}).check_after == 7
 
 
-def test_a_database_says_it_for_itself():
+def test_a_setting_of_a_database_overrides_the_setting_of_the_project():
     with settings_as(PERSISTCONN_CHECK_AFTER=7):
         assert conf.of({"PERSISTCONN": {"CHECK_AFTER": None}}).check_after is None
 
 
-def test_nobody_says_it():
+def test_a_setting_that_nobody_sets_has_its_default():
     assert conf.of({}).check_after == 1
 
 
-def test_a_database_may_change_its_mind():
+def test_a_changed_setting_of_a_database_is_seen():
     database = {"PERSISTCONN": {"CHECK_AFTER": 1}}
     assert conf.of(database).check_after == 1
     database["PERSISTCONN"]["CHECK_AFTER"] = 2
     assert conf.of(database).check_after == 2
 
 
-def test_a_connect_deadline_that_nobody_sets_is_known_as_such():
+def test_a_connect_deadline_that_nobody_sets_is_known_as_not_set():
     assert not conf.of({}).connect_deadline_is_set
 
 
-def test_a_connect_deadline_that_the_user_sets_is_known_as_such():
+def test_a_connect_deadline_that_the_user_sets_is_known_as_set():
     default = conf.SETTINGS["CONNECT_DEADLINE"].default
     assert conf.of({"PERSISTCONN": {"CONNECT_DEADLINE": default}}).connect_deadline_is_set
     with settings_as(PERSISTCONN_CONNECT_DEADLINE=default):
@@ -66,12 +66,12 @@ def test_a_connect_deadline_that_the_user_sets_is_known_as_such():
         (0, {"PERSISTCONN": {"MAX_AGE": 5}}, 5),
     ],
 )
-def test_whose_word_on_age_goes_first(project, database, age):
+def test_max_age_and_conn_max_age_have_an_order_of_precedence(project, database, age):
     with settings_as(PERSISTCONN_MAX_AGE=project):
         assert conf.of(database).max_age == age
 
 
-def test_conn_max_age_is_an_age_on_every_django(clock):
+def test_conn_max_age_limits_the_age_on_every_django(clock):
     with support.database_as(CONN_MAX_AGE=60):
         before = support.ask_for_pids(2)
         assert len(set(before)) == 1
@@ -80,7 +80,7 @@ def test_conn_max_age_is_an_age_on_every_django(clock):
 
 
 @pytest.mark.parametrize("value", ["600", -1, True, [], float("nan")])
-def test_a_bad_value_is_named_with_its_setting_and_what_is_allowed(value):
+def test_a_bad_value_is_reported_with_its_setting_and_the_allowed_values(value):
     with settings_as(PERSISTCONN_MAX_AGE=value):
         message = problem().message
         assert "PERSISTCONN_MAX_AGE is %r" % (value,) in message
@@ -105,7 +105,7 @@ def test_a_number_that_is_not_finite_is_refused_when_it_is_used(name, value):
     assert "PERSISTCONN['%s'] is %r; allowed: " % (name, value) in str(raised.value)
 
 
-def test_a_conn_max_age_of_infinity_is_no_limit_as_in_stock():
+def test_a_conn_max_age_of_infinity_is_no_limit_as_in_stock_django():
     assert conf.of({"CONN_MAX_AGE": float("inf")}).max_age is None
 
 
@@ -122,7 +122,7 @@ def test_reconnect_is_set_for_the_project_or_for_a_database(value):
 
 
 @pytest.mark.parametrize("value", ["ORM", "", None, True, 0, ["orm"]])
-def test_another_value_of_reconnect_is_named_with_those_that_are_allowed(value):
+def test_a_bad_value_of_reconnect_is_reported_with_the_allowed_values(value):
     with settings_as(PERSISTCONN_RECONNECT=value):
         found = problem()
         with pytest.raises(ImproperlyConfigured):
@@ -131,18 +131,18 @@ def test_another_value_of_reconnect_is_named_with_those_that_are_allowed(value):
     assert (found.message, found.hint) == (said, "Leave it out for the default, 'orm'.")
 
 
-def test_so_is_one_of_a_database():
+def test_a_bad_value_of_a_database_is_reported_with_its_alias():
     with support.database_as(PERSISTCONN={"MAX_AGE": "x"}):
         assert "DATABASES['default']['PERSISTCONN']['MAX_AGE'] is 'x'" in problem().message
 
 
-def test_so_is_an_unknown_setting():
+def test_an_unknown_setting_is_reported_with_the_known_settings():
     with settings_as(PERSISTCONN_MAXAGE=5):
         assert problem().message == "PERSISTCONN_MAXAGE is not a setting of persistconn."
         assert "CHECK_AFTER" in problem().hint
 
 
-def test_so_is_something_else_than_a_dict():
+def test_a_persistconn_of_a_database_that_is_no_dict_is_reported():
     with support.database_as(PERSISTCONN=600):
         assert "DATABASES['default']['PERSISTCONN'] is 600" in problem().message
 
@@ -165,14 +165,14 @@ def test_installing_with_a_bad_value_raises_and_patches_nothing():
         persistconn.install()
 
 
-def test_a_bad_value_set_later_is_said_when_it_is_used():
+def test_a_bad_value_set_later_raises_an_error_when_it_is_used():
     with settings_as(PERSISTCONN_CHECK_AFTER="x"):
         with pytest.raises(ImproperlyConfigured):
             conf.of({})
 
 
 @pytest.mark.skipif(django.VERSION < (1, 7), reason="system checks came with 1.7")
-def test_a_system_check_says_it():
+def test_a_system_check_reports_a_bad_value():
     from django.core import checks
 
     with settings_as(PERSISTCONN_MAX_AGE="x"):
@@ -187,7 +187,7 @@ def test_good_settings_pass_the_system_checks():
     assert [e for e in checks.run_checks() if str(e.id).startswith("persistconn")] == []
 
 
-def test_a_setting_that_goes_while_another_one_comes_is_a_change(monkeypatch):
+def test_a_setting_removed_while_another_setting_is_added_counts_as_a_change(monkeypatch):
     given, wrapper = conf.holder().__dict__, connections["default"]
     monkeypatch.setitem(given, "PERSISTCONN_TIMEOUT", 1)
     database = databases.Database(wrapper)

@@ -1,4 +1,4 @@
-"""A cursor ends with its work: it reaches no session that somebody else has by then."""
+"""A cursor is closed at the end of its work, so that it never reaches a later user's session."""
 
 from __future__ import absolute_import
 
@@ -13,7 +13,7 @@ import support
 from django.db import connection, transaction
 from support import end_of_work, get, in_child, in_thread, pid, unit_of_work, wait_until
 
-#: Seconds after which something hangs.
+#: Seconds after which work counts as hanging.
 PATIENCE = 15
 
 #: More rows than Django fetches at once.
@@ -27,7 +27,7 @@ server_side = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def ended():
-    # A cursor of 1.6 and 1.7, or one that logs, opens a connection before it meets the closed one.
+    # A kept cursor of 1.6 and 1.7, or one that logs queries, opens a connection before it raises.
     yield
     end_of_work()
 
@@ -44,13 +44,13 @@ def insert(name):
 
 @pytest.fixture
 def many(rows):
-    """A table of so many rows that iterator() leaves its cursor open."""
+    """Put so many rows into the table that iterator() leaves its cursor open."""
     support.query("INSERT INTO item SELECT generate_series(1, %d)" % MANY, support.DATABASE)
 
 
 @pytest.fixture
 def no_collector():
-    """Cycles are collected when the test says so."""
+    """Cycles are collected only when the test collects them."""
     gc.collect()
     gc.disable()
     yield
@@ -165,7 +165,7 @@ def test_a_kept_debug_cursor_is_closed():
     end_of_work()
 
 
-def test_a_cursor_that_its_user_closed_makes_no_difference():
+def test_a_cursor_that_its_user_closed_does_not_cost_its_session():
     before = pid()
     cursor = connection.cursor()
     cursor.execute("SELECT 1")
@@ -196,11 +196,11 @@ def test_closing_a_kept_cursor_does_no_harm_to_the_next_transaction(rows):
     assert rows() == ["one", "two"]
 
 
-# Cursors of the server. What hangs does so in C, so a child that can be killed tries it.
+# Server-side cursors. A hang would be in C code, so a child that can be killed runs each test.
 
 
 def left_by_reference():
-    """An iterator that still has rows to come, and whoever keeps it."""
+    """Leave an iterator that still has rows to come, in a list that keeps it."""
     iterator = item().objects.iterator()
     next(iterator)
     return [iterator]
@@ -212,7 +212,7 @@ def left_by_reference_in_a_transaction():
 
 
 def left_in_a_cycle():
-    """The same, kept by the traceback of an error, which keeps itself."""
+    """Leave such an iterator in a reference cycle, kept by the traceback of an error."""
     try:
         iterator = item().objects.iterator()
         for _found in iterator:
@@ -262,7 +262,7 @@ def names():
 
 
 class Collecting(datetime.date):
-    """Collects when the driver asks for its text, which psycopg 3 does under its lock."""
+    """Collects garbage when the driver asks for its text, which psycopg 3 does under its lock."""
 
     def __str__(self):
         gc.collect()
@@ -276,7 +276,7 @@ def collect_inside_the_driver():
 
 
 def next_user(let_go):
-    """A transaction in which the garbage of another is collected."""
+    """A transaction during which the garbage of another user is collected."""
 
     def work():
         insert("before")
@@ -297,7 +297,7 @@ def let_go_of(kept):
 
 @server_side
 @all_left
-def test_the_end_of_work_does_not_hang_on_an_open_cursor_of_the_server(leave, many):
+def test_the_end_of_work_does_not_hang_on_an_open_server_side_cursor(leave, many):
     def work():
         kept = leave()
         end_of_work()
@@ -311,9 +311,7 @@ def test_the_end_of_work_does_not_hang_on_an_open_cursor_of_the_server(leave, ma
 
 @server_side
 @all_left
-def test_an_open_cursor_of_the_server_does_not_abort_the_next_transaction(
-    leave, many, no_collector
-):
+def test_an_open_server_side_cursor_does_not_abort_the_next_transaction(leave, many, no_collector):
     def work():
         kept = leave() or []
         end_of_work()
@@ -325,7 +323,7 @@ def test_an_open_cursor_of_the_server_does_not_abort_the_next_transaction(
 
 @server_side
 @all_left
-def test_an_open_cursor_of_the_server_does_not_abort_the_transaction_of_another_thread(
+def test_an_open_server_side_cursor_does_not_abort_the_transaction_of_another_thread(
     leave, many, no_collector
 ):
     def work():
@@ -338,7 +336,9 @@ def test_an_open_cursor_of_the_server_does_not_abort_the_transaction_of_another_
 
 @server_side
 @all_left
-def test_an_open_cursor_of_the_server_is_collected_before_its_work_ends(leave, many, no_collector):
+def test_an_open_server_side_cursor_may_be_collected_before_its_work_ends(
+    leave, many, no_collector
+):
     def work():
         kept = leave() or []
         let_go_of(kept)()
@@ -366,7 +366,7 @@ def test_an_iterator_kept_past_the_end_of_its_work_reads_no_row_of_the_next_sess
 
 @server_side
 @all_left
-def test_no_cursor_is_open_in_an_idle_session(leave, many):
+def test_no_server_side_cursor_is_open_after_the_end_of_its_work(leave, many):
     def work():
         kept = leave()
         end_of_work()
@@ -390,7 +390,7 @@ def test_garbage_collected_inside_the_driver_does_not_hang_the_next_user(leave, 
 
 
 @server_side
-def test_a_request_that_left_a_cursor_of_the_server_open_is_followed_by_others(many, monkeypatch):
+def test_requests_are_served_after_a_request_that_left_a_server_side_cursor_open(many, monkeypatch):
     import site_urls
 
     def work():

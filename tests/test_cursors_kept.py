@@ -23,7 +23,7 @@ with_server_side_cursors = pytest.mark.skipif(
 #: More than Django fetches at once.
 MANY = 2500
 
-#: Seconds in which anything here happens, unless something hangs.
+#: Seconds after which something hangs.
 PATIENCE = 10
 
 
@@ -72,7 +72,7 @@ def in_daemon(work):
 
 
 def is_still_open():
-    """Whether the one session is there, and is still there after a while."""
+    """Whether the only session is open, and is still open after a while."""
     return len(backends()) == 1 and not wait_until(lambda: backends() == [], 0.5)
 
 
@@ -142,7 +142,7 @@ class Expected(Exception):
 
 
 def fail_while_iterating():
-    """Leave an open cursor in a reference cycle: an error that is kept, and its frames."""
+    """Leave an open cursor in a reference cycle: an error that keeps itself, and its frames."""
     try:
         items = begin()
         for _item in items:
@@ -168,7 +168,9 @@ fails = pytest.mark.parametrize("fail", [fail_while_iterating, fail_while_iterat
 
 @fails
 @with_atomic
-def test_a_cursor_collected_in_another_transaction_does_not_abort_it(fail, no_collection, rows):
+def test_a_cursor_collected_in_another_transaction_does_not_abort_that_transaction(
+    fail, no_collection, rows
+):
     in_thread(lambda: unit_that_fails(fail))
     with transaction.atomic():
         connection.cursor().execute("INSERT INTO item VALUES ('first')")
@@ -189,26 +191,26 @@ class EndsWork(object):
 @pytest.mark.skipif(
     sys.version_info[0] == 2, reason="Python 2 collects no cycle that has a __del__"
 )
-def test_a_cursor_that_is_being_collected_at_the_end_of_work_is_open_still(no_collection):
+def test_a_session_is_not_reused_if_its_cursor_is_being_collected_at_the_end_of_work(no_collection):
     before = pid()
     cycle = [EndsWork(), begin()]
     cycle.append(cycle)
     del cycle
-    # Weak references are cleared first, then __del__ is called, then the iterator's cursor is closed.
+    # The collector clears weak references, then calls __del__, then closes the iterator's cursor.
     gc.collect()
     assert pid() != before
     end_of_work()
 
 
 class Collecting(list):
-    """psycopg2's list of notices."""
+    """A list for psycopg2's notices that collects garbage at each notice."""
 
     def append(self, notice):
         gc.collect()
 
 
 def collect_garbage_at_notices(raw):
-    """The driver tells of a notice while it holds the connection's lock."""
+    """Collect garbage at each notice, when the driver holds the connection's lock."""
     if hasattr(raw, "add_notice_handler"):
         raw.add_notice_handler(lambda notice: gc.collect())
     else:
@@ -217,7 +219,7 @@ def collect_garbage_at_notices(raw):
 
 @fails
 @with_atomic
-def test_a_cursor_collected_while_its_connection_is_asked_does_not_hang(fail, no_collection):
+def test_a_cursor_collected_during_a_query_on_its_connection_does_not_hang(fail, no_collection):
     in_thread(lambda: unit_that_fails(fail))
     raws = []
 
@@ -247,10 +249,11 @@ def test_no_cursor_of_an_earlier_unit_of_work_is_open_in_a_session():
 
 
 @with_server_side_cursors
-def test_a_cursor_left_open_does_not_take_the_name_of_the_next():
+def test_a_cursor_left_open_does_not_occupy_the_name_of_a_later_cursor():
     items = begin()
     end_of_work()
-    # The next thread has a new wrapper, which counts from 1, and often the ident of an old one.
+    # As in the next thread: its wrapper is new and numbers its cursors from 1, and its ident is
+    # often that of an old thread.
     connection._named_cursor_idx -= 1
     assert len(list(begin())) == MANY - 1
     end_of_work()
@@ -258,7 +261,7 @@ def test_a_cursor_left_open_does_not_take_the_name_of_the_next():
 
 
 @with_server_side_cursors
-def test_an_iterator_kept_past_its_unit_of_work_reads_no_further():
+def test_an_iterator_kept_past_its_unit_of_work_raises_an_error_when_read():
     items = begin()
     end_of_work()
     pid()

@@ -1,4 +1,4 @@
-"""The demo, as a user starts it: a process of its own."""
+"""The demo, in a process of its own, as a user starts it."""
 
 import os
 import re
@@ -36,7 +36,7 @@ def start_demo(*arguments, **environment):
 
 
 def hear_ctrl_c():
-    # Whoever runs the tests in the background of a shell has it ignored, and children inherit that.
+    # Background jobs of a shell ignore SIGINT, and their children inherit that.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -61,7 +61,7 @@ def finished(postgres):
 
 @pytest.fixture
 def scratch():
-    """A folder for temporary files, also of the account that PostgreSQL has if this one is root."""
+    """A folder for temporary files, also of the account that runs PostgreSQL for root."""
     folder = tempfile.mkdtemp()
     os.chmod(folder, 0o1777)
     yield folder
@@ -73,7 +73,7 @@ def opened(output, mode):
 
 
 def left_behind(folder):
-    """Files in the folder, and processes that name it."""
+    """Files in the folder, and processes whose command lines name the folder."""
     processes = subprocess.check_output(
         ["ps", "-A", "-o", "args"], universal_newlines=True
     ).splitlines()
@@ -116,7 +116,7 @@ def tables(postgres):
     return found
 
 
-def test_a_bound_holds_with_more_threads_than_connections(scratch):
+def test_max_conns_holds_with_more_threads_than_connections(scratch):
     options = ("--requests", "200", "--threads", "12", "--max-conns", "3")
     code, output, errors = run_demo(*options, **{"TMPDIR": scratch})
     assert code == 0, errors
@@ -124,20 +124,20 @@ def test_a_bound_holds_with_more_threads_than_connections(scratch):
     assert re.search(r"^persistconn .* (\d+)$", output, re.MULTILINE).group(1) == "3"
 
 
-def test_an_unreachable_database_is_one_line_and_exit_code_1():
+def test_the_demo_reports_an_unreachable_database_in_one_line_and_exits_with_code_1():
     code, _, errors = run_demo(DATABASE_URL="postgres://nobody@127.0.0.1:1/nothing")
     lines = errors.strip().splitlines()
     assert (code, len(lines)) == (1, 1), errors
     assert "cannot reach the database" in lines[0]
 
 
-def test_nothing_is_left_running_at_the_end(scratch):
+def test_the_demo_leaves_no_process_and_no_file_behind_at_its_end(scratch):
     code, _, errors = run_demo("--requests", "20", TMPDIR=scratch)
     assert code == 0, errors
     assert left_behind(scratch) == []
 
 
-def test_nothing_is_left_running_after_ctrl_c(scratch):
+def test_the_demo_leaves_no_process_and_no_file_behind_after_ctrl_c(scratch):
     process = start_demo("--requests", "100000", TMPDIR=scratch)
     assert process.stdout.readline().startswith("Django")
     process.send_signal(signal.SIGINT)

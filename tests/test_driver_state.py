@@ -1,4 +1,4 @@
-"""What a request sets on the driver's own connection, and what the driver may not swallow."""
+"""State that a user sets on the driver's connection, and errors that must not be swallowed."""
 
 from __future__ import absolute_import
 
@@ -27,7 +27,7 @@ def raw():
 
 
 def next_raw():
-    """End the unit of work. Return the driver's connection of the next one, which is the same."""
+    """End the unit of work. Return the driver's connection of the next unit, which is the same."""
     before = connection.connection
     end_of_work()
     assert raw() is before
@@ -62,7 +62,7 @@ def at_the_opening():
 
 
 def commit():
-    """Before 1.6 LISTEN is in a transaction, which the end of the work rolls back."""
+    """Commit before 1.6, where the end of work rolls back a transaction with LISTEN in it."""
     if support.BEFORE_1_6:
         connection._commit()
 
@@ -81,7 +81,7 @@ def notify(entry):
 
 
 @psycopg_3_only
-def test_a_row_factory_is_taken_back():
+def test_the_row_factory_is_reset_for_the_next_user():
     from psycopg.rows import dict_row
 
     before = raw().row_factory
@@ -91,14 +91,14 @@ def test_a_row_factory_is_taken_back():
 
 @psycopg_3_only
 @pytest.mark.parametrize("name", ["cursor_factory", "server_cursor_factory"])
-def test_a_factory_of_cursors_is_taken_back(name):
+def test_the_cursor_factories_of_psycopg_3_are_reset_for_the_next_user(name):
     before = getattr(raw(), name)
     setattr(raw(), name, type("Special", (before,), {}))
     assert getattr(next_raw(), name) is before
 
 
 @psycopg_3_only
-def test_a_notice_handler_is_taken_back():
+def test_an_added_notice_handler_is_removed_for_the_next_user():
     heard = []
     raw().add_notice_handler(heard.append)
     next_raw()
@@ -107,7 +107,7 @@ def test_a_notice_handler_is_taken_back():
 
 
 @psycopg_3_only
-def test_a_notice_handler_that_was_removed_is_back(at_the_opening):
+def test_a_removed_notice_handler_of_the_opening_is_added_again_for_the_next_user(at_the_opening):
     heard = []
     at_the_opening(lambda raw: raw.add_notice_handler(heard.append))
     raw().remove_notice_handler(heard.append)
@@ -117,7 +117,7 @@ def test_a_notice_handler_that_was_removed_is_back(at_the_opening):
 
 
 @psycopg_3_only
-def test_a_notify_handler_is_taken_back():
+def test_an_added_notify_handler_is_removed_for_the_next_user():
     heard = []
     raw().add_notify_handler(heard.append)
     next_raw()
@@ -128,7 +128,7 @@ def test_a_notify_handler_is_taken_back():
 
 
 @psycopg_3_only
-def test_the_threshold_of_prepared_statements_is_taken_back():
+def test_prepare_threshold_is_reset_for_the_next_user():
     before = raw().prepare_threshold
     raw().prepare_threshold = 0
     assert next_raw().prepare_threshold == before
@@ -136,7 +136,7 @@ def test_the_threshold_of_prepared_statements_is_taken_back():
 
 @psycopg_3_only
 @pytest.mark.parametrize("value", [3, None])
-def test_the_number_of_prepared_statements_is_taken_back(value):
+def test_prepared_max_is_reset_for_the_next_user(value):
     before = raw().prepared_max
     raw().prepared_max = value
     assert next_raw().prepared_max == before
@@ -172,7 +172,7 @@ class Animal(object):
 
 
 @psycopg_3_only
-def test_a_loader_is_taken_back():
+def test_a_registered_loader_is_removed_for_the_next_user():
     raw().adapters.register_loader("date", loader("spoilt"))
     assert support.fetch("SELECT DATE '2020-02-02'") == "spoilt"
     next_raw()
@@ -180,7 +180,7 @@ def test_a_loader_is_taken_back():
 
 
 @psycopg_3_only
-def test_a_dumper_is_taken_back():
+def test_a_registered_dumper_is_removed_for_the_next_user():
     import psycopg
 
     raw().adapters.register_dumper(Animal, dumper(b"cat"))
@@ -190,7 +190,7 @@ def test_a_dumper_is_taken_back():
 
 
 @psycopg_3_only
-def test_a_dumper_of_one_oid_is_taken_back():
+def test_a_dumper_registered_for_an_oid_is_removed_for_the_next_user():
     from psycopg.pq import Format
 
     oid = oid_of("point")
@@ -200,7 +200,7 @@ def test_a_dumper_of_one_oid_is_taken_back():
 
 
 @psycopg_3_only
-def test_a_type_is_taken_back():
+def test_a_registered_type_is_removed_for_the_next_user():
     from psycopg.types import TypeInfo
 
     TypeInfo("animal", 987654, 987655).register(raw())
@@ -208,8 +208,8 @@ def test_a_type_is_taken_back():
 
 
 @psycopg_3_only
-def test_a_loader_is_taken_back_each_time():
-    # Without a cursor between the two, which would have the adapters share their tables again.
+def test_a_registered_loader_is_removed_after_each_of_several_units_of_work():
+    # No cursor comes between the two: it would have the adapters share their tables again.
     for answer in ("first", "second"):
         connection.ensure_connection()
         connection.connection.adapters.register_loader("date", loader(answer))
@@ -218,7 +218,7 @@ def test_a_loader_is_taken_back_each_time():
 
 
 @psycopg_3_only
-def test_a_loader_of_the_opening_stays(at_the_opening):
+def test_a_loader_registered_at_the_opening_stays(at_the_opening):
     at_the_opening(lambda raw: raw.adapters.register_loader("date", loader("of the opening")))
     raw().adapters.register_loader("date", loader("spoilt"))
     next_raw()
@@ -226,7 +226,7 @@ def test_a_loader_of_the_opening_stays(at_the_opening):
 
 
 @psycopg_3_only
-def test_a_type_of_the_opening_stays(at_the_opening):
+def test_a_type_registered_at_the_opening_stays(at_the_opening):
     from psycopg.types import TypeInfo
 
     at_the_opening(TypeInfo("animal", 987654, 987655).register)
@@ -235,7 +235,7 @@ def test_a_type_of_the_opening_stays(at_the_opening):
 
 
 @psycopg_3_only
-def test_what_is_registered_for_all_later_connections_is_not_spoilt():
+def test_a_loader_of_one_connection_does_not_change_the_global_adapters():
     import psycopg
 
     before = psycopg.adapters.get_loader(oid_of("date"), psycopg.pq.Format.TEXT)
@@ -266,8 +266,8 @@ def test_a_restored_connection_counts_as_unchanged():
 
 
 @psycopg_3_only
-def test_a_generator_left_unfinished_does_not_reach_the_next_user():
-    # It has the lock of the connection, for which the next statement would wait for ever.
+def test_a_connection_with_an_unfinished_generator_does_not_reach_the_next_user():
+    # The generator holds the connection's lock, for which the next statement would wait for ever.
     listen()
     notify(connection._persistconn.entry)
     before = connection.connection
@@ -278,7 +278,7 @@ def test_a_generator_left_unfinished_does_not_reach_the_next_user():
 
 
 @psycopg_3_only
-def test_a_psycopg_with_other_private_names_has_its_public_ones_restored(monkeypatch):
+def test_public_attributes_are_restored_if_psycopg_has_other_private_names(monkeypatch):
     from psycopg.rows import dict_row
 
     def unknown(self, raw):
@@ -297,7 +297,7 @@ def test_a_psycopg_with_other_private_names_has_its_public_ones_restored(monkeyp
 
 
 @psycopg2_only
-def test_a_cursor_factory_is_taken_back():
+def test_the_cursor_factory_of_psycopg2_is_reset_for_the_next_user():
     from psycopg2.extras import DictCursor
 
     before = raw().cursor_factory
@@ -316,14 +316,14 @@ def test_notices_do_not_reach_the_next_user():
 
 @psycopg2_only
 @pytest.mark.parametrize("name", ["notices", "notifies"])
-def test_a_list_of_messages_put_in_the_place_of_the_drivers_is_taken_back(name):
+def test_the_drivers_list_of_messages_is_put_back_if_a_user_replaced_it(name):
     before, mine = getattr(raw(), name), []
     setattr(raw(), name, mine)
     assert getattr(next_raw(), name) is before
 
 
 @psycopg2_only
-def test_a_list_of_messages_of_the_opening_stays_and_is_emptied(at_the_opening):
+def test_a_list_of_messages_set_at_the_opening_stays_and_is_emptied(at_the_opening):
     import collections
 
     kept = collections.deque(maxlen=10)
@@ -336,7 +336,7 @@ def test_a_list_of_messages_of_the_opening_stays_and_is_emptied(at_the_opening):
 
 
 @psycopg2_only
-def test_a_typecaster_is_taken_back():
+def test_a_registered_typecaster_is_removed_for_the_next_user():
     from psycopg2.extensions import new_type, register_type
 
     register_type(new_type((oid_of("date"),), "DATE", lambda value, cursor: "spoilt"), raw())
@@ -346,7 +346,7 @@ def test_a_typecaster_is_taken_back():
 
 
 @psycopg2_only
-def test_a_typecaster_of_the_opening_stays(at_the_opening):
+def test_a_typecaster_registered_at_the_opening_stays(at_the_opening):
     from psycopg2.extensions import new_type, register_type
 
     def typecaster(answer):
@@ -377,7 +377,7 @@ def listen():
 
 
 def messages(raw):
-    """The notifications that the driver has, and nobody has read."""
+    """The notifications that the driver has received and nobody has read."""
     if PSYCOPG_3:
         return list(raw.notifies(timeout=0.1))
     raw.poll()
@@ -442,7 +442,7 @@ class WithBarePing(WithPing):
 
 @pytest.fixture
 def unknown_driver(monkeypatch):
-    """A module "unknowndb", as PEP 249 wants one, whose connections are of the class given."""
+    """A PEP 249 module "unknowndb", and a function that opens its connections, of a given class."""
     module = types.ModuleType("unknowndb")
     module.Error = support.driver.Error
     monkeypatch.setitem(sys.modules, "unknowndb", module)
@@ -472,7 +472,7 @@ def test_the_ping_of_an_unknown_driver_is_the_statement_that_its_backend_needs(u
     assert last_statement(unknown) == "SELECT 1 AS dual"
 
 
-def test_the_ping_of_a_driver_that_has_one_is_its_own(unknown_driver):
+def test_a_driver_with_a_ping_of_its_own_is_checked_by_that_ping(unknown_driver):
     unknown = unknown_driver(WithBarePing)
     assert drivers.of(unknown).ping(unknown, 5, "SELECT 1 AS dual")
     assert last_statement(unknown) == "SELECT 'its own ping'"
@@ -513,7 +513,7 @@ def test_an_error_that_is_not_the_drivers_passes_through_a_close(unknown_driver)
 
 @pytest.mark.parametrize("error, passes", [(support.driver.Error, False), (KeyError, True)])
 def test_only_an_error_that_is_not_the_drivers_passes_through_a_cancel(error, passes):
-    # A stand-in: the server cannot be made to refuse for real here.
+    # A stand-in: the server cannot be made to refuse a cancel for real here.
     class Cancelling(drivers.Driver):
         def _cancel(self, raw):
             raise error("not now")
@@ -525,12 +525,12 @@ def test_only_an_error_that_is_not_the_drivers_passes_through_a_cancel(error, pa
         Cancelling().cancel(raw())
 
 
-def test_a_time_out_of_the_users_own_is_no_error_of_the_driver():
-    # TimeoutError is one of these.
+def test_a_timeout_error_of_the_user_is_no_error_of_the_driver():
+    # TimeoutError is an OSError.
     assert not drivers.of(raw()).is_its_error(raw(), OSError("three seconds are over"))
 
 
-def test_an_error_of_the_system_counts_as_the_drivers():
+def test_an_error_of_the_operating_system_counts_as_an_error_of_the_driver():
     assert drivers.of(raw()).is_its_error(raw(), OSError(9, "bad file descriptor"))
 
 
@@ -543,16 +543,16 @@ def test_a_cursor_with_a_name_is_server_side():
     named.close()
 
 
-# Exceptions of somebody else
+# Exceptions that are not the driver's
 
 
 class SoftTimeLimit(Exception):
-    """As Celery raises one, in a signal's handler."""
+    """An exception like that of Celery's time limit, raised in a signal handler."""
 
 
 @pytest.fixture
 def time_limit():
-    """Raise SoftTimeLimit in so many seconds, wherever the main thread is then."""
+    """Raise SoftTimeLimit after some seconds, wherever the main thread is then."""
 
     def out_of_time(number, frame):
         raise SoftTimeLimit
@@ -565,7 +565,7 @@ def time_limit():
 
 @pytest.fixture
 def stopped():
-    """Stop the backend of a session, as a machine that hangs does; it goes on at the end."""
+    """Stop the backend of a session, as when its machine hangs. It goes on after the test."""
     pids = []
 
     def stop(pid):
@@ -600,7 +600,7 @@ def test_a_time_limit_passes_through_the_ping_of_an_idle_connection(clock, stopp
 
 @pytest.fixture
 def reconnect_always():
-    """Have sessions checked in the middle of work, although they have cursors of ones own."""
+    """Have sessions checked in the middle of work even if the user has cursors in them."""
     with settings_as(PERSISTCONN_RECONNECT="always"):
         yield
 
@@ -641,7 +641,7 @@ def test_a_connection_is_not_used_after_a_ping_that_was_interrupted(
 
 
 @psycopg_3_only
-def test_the_rollback_at_the_end_does_not_wait_for_a_generator_left_unfinished(time_limit):
+def test_the_rollback_at_the_end_of_work_does_not_wait_for_an_unfinished_generator(time_limit):
     listen()
     notify(connection._persistconn.entry)
     connection.cursor().execute("BEGIN")
@@ -652,7 +652,7 @@ def test_the_rollback_at_the_end_does_not_wait_for_a_generator_left_unfinished(t
     assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
 
 
-def test_a_time_limit_passes_through_the_rollback_at_the_end(stopped, time_limit):
+def test_a_time_limit_passes_through_the_rollback_at_the_end_of_work(stopped, time_limit):
     connection.cursor().execute("SELECT 1" if support.BEFORE_1_6 else "BEGIN")
     stopped(pid())
     time_limit(0.2)

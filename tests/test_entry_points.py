@@ -1,4 +1,4 @@
-"""The doors, each in a process of its own, as a site has them."""
+"""The entry points that install persistconn, each in a process of its own, as on a site."""
 
 from __future__ import absolute_import
 
@@ -73,7 +73,7 @@ KEPT = "1 backends, enabled: True"
 
 
 @pytest.mark.skipif(BEFORE_1_7, reason="a WSGI worker may never import an app before 1.7")
-def test_installed_apps_alone(run):
+def test_installed_apps_alone_installs_persistconn(run):
     assert run(REQUESTS, apps=["persistconn"]) == KEPT
 
 
@@ -83,15 +83,15 @@ def test_installed_apps_warns_of_nothing(run):
     assert run(REQUESTS, apps=["persistconn"], options=options) == KEPT
 
 
-def test_the_middleware(run):
+def test_the_middleware_alone_installs_persistconn(run):
     assert run(REQUESTS, middleware=["persistconn.middleware.Install"]) == KEPT
 
 
-def test_install_in_wsgi_py(run):
+def test_install_called_in_wsgi_py_installs_persistconn(run):
     assert run("import persistconn; persistconn.install()\n" + REQUESTS) == KEPT
 
 
-def test_all_of_them_together(run):
+def test_all_entry_points_work_together(run):
     output = run(
         "import persistconn; persistconn.install()\n" + REQUESTS,
         apps=["persistconn"],
@@ -100,18 +100,18 @@ def test_all_of_them_together(run):
     assert output == KEPT
 
 
-def test_a_site_without_a_database(run):
+def test_persistconn_can_be_installed_on_a_site_without_a_database(run):
     code = "import persistconn; persistconn.install()\n" + REQUESTS.replace("/pid/", "/none/")
     dummy = "DATABASES = {'default': {'ENGINE': 'django.db.backends.dummy'}}"
     assert run(code, more=dummy) == KEPT
 
 
-def test_an_import_without_settings_is_harmless(run):
+def test_an_import_without_settings_does_not_install(run):
     code = 'del os.environ["DJANGO_SETTINGS_MODULE"]\nimport persistconn\n'
     assert run(code + "print(persistconn.is_enabled())") == "False"
 
 
-def test_so_is_one_inside_settings_py(run):
+def test_an_import_inside_settings_py_is_harmless(run):
     assert run(REQUESTS.split("import persistconn")[0], more="import persistconn") == ""
 
 
@@ -127,7 +127,7 @@ def test_loading_models_installs(run):
     assert run(code + "print(persistconn.is_enabled())", apps=["persistconn"]) == "True"
 
 
-def test_a_management_command_has_it(run):
+def test_persistconn_is_enabled_in_a_management_command(run):
     setup = "__import__('django').setup()" if not BEFORE_1_7 else ""
     code = setup + "\nfrom django.core.management import call_command\n"
     code += "call_command(%r)\n" % ("validate" if BEFORE_1_7 else "check")
@@ -135,7 +135,7 @@ def test_a_management_command_has_it(run):
     assert run(code, apps=["persistconn"]).splitlines()[-1] == "True"
 
 
-def test_a_bad_setting_stops_the_start_in_so_many_words(run):
+def test_a_bad_setting_stops_the_start_with_a_message_about_that_setting(run):
     setup = "__import__('django').setup()" if not BEFORE_1_7 else "from django.conf import settings"
     code = "from django.core.exceptions import ImproperlyConfigured\ntry:\n    %s\n" % setup
     code += (
@@ -146,7 +146,7 @@ def test_a_bad_setting_stops_the_start_in_so_many_words(run):
     assert output.startswith(expected)
 
 
-def test_an_unsupported_django_is_told_both_versions():
+def test_the_error_for_an_unsupported_django_names_both_versions():
     from persistconn.django_versions import for_version
     from persistconn.errors import UnsupportedDjango
 

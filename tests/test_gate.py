@@ -1,4 +1,4 @@
-"""How threads wait for a server, without one: what they try is a function of the test."""
+"""How threads wait for a server that is away. Functions of the tests stand in for the server."""
 
 from __future__ import absolute_import
 
@@ -22,7 +22,7 @@ from persistconn.connecting.outage import FIRST_PAUSE, LONGEST_PAUSE, Call, Turn
 
 
 class Away(Exception):
-    """Transient."""
+    """A transient error."""
 
 
 class Wrong(Exception):
@@ -30,7 +30,7 @@ class Wrong(Exception):
 
 
 class Server(object):
-    """Lets in whoever tries, unless it is away; notes when somebody tried, and for how long."""
+    """Lets every caller in, unless it is away. Notes when each try began, and its limit."""
 
     def __init__(self, away=True):
         self.error = Away("refused") if away else None
@@ -54,7 +54,7 @@ class Server(object):
 
 
 class Attempt(object):
-    """What the gate is given."""
+    """An attempt to connect, as the gate takes it."""
 
     def __init__(self, server, seconds, is_strict=False, try_limit=30, least=0):
         self.server = server
@@ -71,7 +71,7 @@ class Attempt(object):
 
 
 def open_circuit():
-    """A server, and a gate that has found it away already."""
+    """A server that is away, and a gate that knows it already."""
     server, gate = Server(), Gate()
     with pytest.raises(Away):
         gate.call(Attempt(server, 0))
@@ -80,7 +80,7 @@ def open_circuit():
 
 @pytest.fixture
 def crowd():
-    """Start threads that call; they have ended when the test has."""
+    """A function that starts threads that call a gate; the threads are joined after the test."""
     threads, results = [], []
 
     def start(number, gate, server, seconds, **more):
@@ -100,7 +100,7 @@ def crowd():
         thread.join(10)
 
 
-def test_what_the_try_returns_is_returned():
+def test_a_call_returns_the_result_of_its_try():
     assert Gate().call(Attempt(Server(away=False), 5)) == "in"
 
 
@@ -113,7 +113,7 @@ def test_a_server_that_is_away_is_tried_until_the_deadline():
     assert time.time() - started < 0.3 + LONGEST_PAUSE
 
 
-def test_a_deadline_of_0_is_one_try():
+def test_a_deadline_of_0_allows_one_try():
     server = Server()
     with pytest.raises(Away):
         Gate().call(Attempt(server, 0))
@@ -128,7 +128,7 @@ def test_an_error_that_is_not_transient_is_raised_at_once():
     assert len(server.tries) == 1
 
 
-def test_the_pauses_grow_from_first_to_longest():
+def test_the_pauses_between_tries_grow_from_first_to_longest():
     server = Server()
     with pytest.raises(Away):
         Gate().call(Attempt(server, 0.9))
@@ -146,18 +146,18 @@ def test_the_tries_end_when_the_server_is_back(crowd):
     assert wait_until(lambda: results == ["in"])
 
 
-def test_one_of_a_crowd_tries_and_the_others_wait(crowd):
+def test_one_thread_of_a_crowd_tries_and_the_others_wait(crowd):
     server, gate = open_circuit()
     before = len(server.tries)
     results = crowd(50, gate, server, 0.5)
     assert wait_until(lambda: len(results) == 50)
     assert all(isinstance(result, Away) for result in results)
     assert server.most_at_once == 1
-    # As many as one thread alone makes.
+    # As many tries as one thread alone makes.
     assert len(server.tries) - before <= 12
 
 
-def test_all_of_a_crowd_are_in_once_one_is(crowd):
+def test_all_threads_of_a_crowd_connect_once_one_thread_has_connected(crowd):
     server, gate = open_circuit()
     results = crowd(20, gate, server, 10)
     assert wait_until(lambda: len(server.tries) > 2)
@@ -175,7 +175,7 @@ def test_waiters_fail_at_their_own_deadline(crowd):
     assert time.time() - started < 1
 
 
-def test_a_server_that_answers_no_ends_the_waiting_of_all(crowd):
+def test_a_permanent_error_of_the_server_ends_the_waiting_of_all_threads(crowd):
     server, gate = open_circuit()
     results = crowd(5, gate, server, 10)
     assert wait_until(lambda: len(server.tries) > 2)
@@ -184,7 +184,7 @@ def test_a_server_that_answers_no_ends_the_waiting_of_all(crowd):
     assert all(isinstance(result, Wrong) for result in results)
 
 
-def test_an_error_that_says_nothing_of_the_server_does_not_end_the_waiting(crowd):
+def test_an_error_that_says_nothing_about_the_server_does_not_end_the_waiting(crowd):
     server, gate = open_circuit()
     results = crowd(1, gate, server, 10)
     assert wait_until(lambda: len(server.tries) > 2)
@@ -202,7 +202,7 @@ def test_an_error_that_says_nothing_of_the_server_does_not_end_the_waiting(crowd
 # How long a try may last.
 
 
-def test_a_try_may_last_longer_than_new_ones_may_begin():
+def test_a_try_may_last_longer_than_the_deadline_for_new_tries():
     server = Server(away=False)
     Gate().call(Attempt(server, 0.2, try_limit=30))
     assert server.limits == [30]
@@ -215,7 +215,7 @@ def test_a_strict_deadline_limits_each_try():
     assert 0.3 >= server.limits[0] > server.limits[-1] > 0
 
 
-def test_a_waiter_gets_what_becomes_of_the_try_it_waits_for_even_after_its_deadline(crowd):
+def test_a_waiter_gets_the_outcome_of_the_current_try_even_after_its_deadline(crowd):
     server, gate = open_circuit()
     server.answers.clear()
     results = crowd(5, gate, server, 0.3)
@@ -237,7 +237,7 @@ def test_a_waiter_past_its_deadline_does_not_wait_for_tries_that_began_later():
     assert not waiter.may_wait_for(later.turn)
 
 
-def test_a_strict_deadline_ends_the_waiting_for_another_try(crowd):
+def test_a_strict_deadline_ends_the_waiting_for_the_try_of_another_thread(crowd):
     server, gate = open_circuit()
     server.answers.clear()
     crowd(1, gate, server, 5, is_strict=True)
@@ -268,7 +268,7 @@ def test_a_server_that_does_not_answer_is_tried_again_by_the_next_call():
         assert len(server.tries) == number
 
 
-# The errors of those who wait.
+# The errors of waiters.
 
 
 class ThreeArguments(Away):
@@ -278,7 +278,7 @@ class ThreeArguments(Away):
 
 
 def error_of_waiter(gate_and_error):
-    """What a thread gets that waits for a try that raises an error."""
+    """The error of a thread that waits while another thread's try fails with the given error."""
     gate, error = gate_and_error
 
     def fail(seconds):
@@ -292,7 +292,7 @@ def error_of_waiter(gate_and_error):
     return caught.value
 
 
-def test_a_waiters_error_has_the_class_and_the_attributes_of_the_first():
+def test_a_waiters_error_has_the_class_and_the_attributes_of_the_original_error():
     first = ThreeArguments("db", 5432, "08006")
     error = error_of_waiter((Gate(), first))
     assert type(error) is ThreeArguments and error is not first
@@ -300,13 +300,13 @@ def test_a_waiters_error_has_the_class_and_the_attributes_of_the_first():
 
 
 @pytest.mark.skipif(not hasattr(Exception(), "__cause__"), reason="Python 2 has no causes")
-def test_a_waiters_error_has_the_first_as_its_cause():
+def test_a_waiters_error_has_the_original_error_as_its_cause():
     error = error_of_waiter((Gate(), ThreeArguments("db", 5432, "08006")))
     assert type(error.__cause__) is ThreeArguments
     assert error.__cause__.code == "08006"
 
 
-def test_a_waiters_error_keeps_the_causes_of_the_first():
+def test_a_waiters_error_keeps_the_cause_of_the_original_error():
     first = Away("wrapped")
     first.__cause__ = ValueError("what the driver said")
     error = error_of_waiter((Gate(), first))
@@ -316,14 +316,14 @@ def test_a_waiters_error_keeps_the_causes_of_the_first():
 
 
 @pytest.mark.skipif(not hasattr(Exception, "add_note"), reason="Python before 3.11 has no notes")
-def test_a_waiters_error_has_the_notes_of_the_first():
+def test_a_waiters_error_has_the_notes_of_the_original_error():
     first = Away("refused")
     first.add_note("on host db")
     assert error_of_waiter((Gate(), first)).__notes__ == ["on host db"]
 
 
 @pytest.mark.parametrize("pgcode", ["57P03", None])
-def test_a_waiters_error_of_psycopg2_has_its_code(pgcode):
+def test_a_waiters_error_of_psycopg2_has_the_pgcode_of_the_original_error(pgcode):
     psycopg2 = pytest.importorskip("psycopg2")
 
     class Refused(psycopg2.OperationalError, Away):
@@ -342,7 +342,7 @@ class Request(object):
     """Something in the frame of a failed request."""
 
 
-def test_an_outage_keeps_no_frame_of_the_request_that_met_it():
+def test_an_outage_keeps_no_frame_of_the_failed_request():
     gate = Gate()
 
     def serve(gate):
@@ -409,7 +409,7 @@ def test_a_logging_handler_that_needs_the_server_fails_at_once_and_is_called_onc
     assert len(calls) == 1 and calls[0] < 0.3
 
 
-def test_a_call_goes_on_where_a_logging_handler_fails_by_the_same_outage(crowd):
+def test_a_call_goes_on_although_its_logging_handler_fails_by_the_same_outage(crowd):
     server, gate = Server(), Gate()
     with logging_to(lambda record: gate.call(Attempt(server, 5))):
         results = crowd(1, gate, server, 5)
@@ -418,7 +418,7 @@ def test_a_call_goes_on_where_a_logging_handler_fails_by_the_same_outage(crowd):
         assert wait_until(lambda: results == ["in"])
 
 
-def test_what_else_a_logging_handler_raises_passes():
+def test_another_error_of_a_logging_handler_passes_through():
     def fail(record):
         raise KeyError("no such field")
 
@@ -446,7 +446,7 @@ def test_a_logging_handler_that_waits_for_another_threads_call_does_not_deadlock
     assert calls == [1]
 
 
-def test_a_receiver_that_opens_another_connection_within_a_try_does_not_wait_for_it():
+def test_a_receiver_that_opens_another_connection_within_a_try_does_not_wait_for_that_try():
     server, gate = open_circuit()
     server.error = None
 
@@ -456,11 +456,11 @@ def test_a_receiver_that_opens_another_connection_within_a_try_does_not_wait_for
     assert gate.call(Attempt(connect_and_tell_receivers, 5)) == "in"
 
 
-# Interrupted at any point.
+# Interrupts at any point.
 
 
 class Interrupt(BaseException):
-    """What Ctrl-C, a handler of SIGALRM or PyThreadState_SetAsyncExc raises."""
+    """An exception like that of Ctrl-C, a SIGALRM handler or PyThreadState_SetAsyncExc."""
 
 
 @contextlib.contextmanager
@@ -471,7 +471,8 @@ def at_step(number, work):
     def trace(frame, event, arg):
         if frame.f_code.co_filename.rpartition(".")[0].endswith(("gate", "outage")):
             if hasattr(frame, "f_trace_opcodes"):
-                # Not both: Python 3.8 forgets what a line's trace raised at its first bytecode.
+                # Not opcodes and lines both: Python 3.8 forgets the exception that the event of a
+                # line raised at the line's first bytecode.
                 frame.f_trace_opcodes, frame.f_trace_lines = True, False
             if event != "opcode" or opcode(frame) not in NEVER_INTERRUPTED:
                 steps.append(1)
@@ -493,7 +494,7 @@ def interrupt():
 
 @pytest.fixture
 def hasty(monkeypatch):
-    """The pauses of a gate are a millisecond: these tests call it for each step of its code."""
+    """Make a gate's pauses a millisecond: these tests call a gate for each step of its code."""
     for name in ("FIRST_PAUSE", "LONGEST_PAUSE"):
         monkeypatch.setattr(outage, name, 0.001)
     for name in ("SHORTEST_SLEEP", "LONGEST_SLEEP"):
@@ -501,7 +502,7 @@ def hasty(monkeypatch):
 
 
 def each_step(work, gate_for):
-    """Call gates once for each step of the code of a call, and do the work at that step."""
+    """For each step of a call's code, call a gate, and do the work at that step. Yield the gate."""
     number, reached = 0, True
     while reached:
         number += 1
@@ -538,7 +539,7 @@ CASES = [
 
 
 def fails(times):
-    """A server that is away for the first tries."""
+    """A server that is away for the first ``times`` tries."""
     left = [Away("refused")] * times
 
     def server(seconds):
@@ -577,7 +578,7 @@ def test_a_signal_handler_that_needs_the_server_waits_for_no_call_of_its_own_thr
         assert slowest[0] < 2
 
 
-def test_another_goes_on_where_one_who_tried_was_interrupted():
+def test_another_call_may_try_after_a_try_was_interrupted():
     server, gate = open_circuit()
 
     def interrupted(seconds):
@@ -589,7 +590,7 @@ def test_another_goes_on_where_one_who_tried_was_interrupted():
     assert gate.call(Attempt(server, 5)) == "in"
 
 
-def test_others_take_over_from_a_thread_that_exceeds_its_limit(crowd):
+def test_another_thread_takes_over_from_a_thread_whose_try_exceeds_its_limit(crowd):
     server, gate = open_circuit()
     forever = threading.Event()
     crowd(1, gate, lambda seconds: forever.wait(10), 5, try_limit=0.3)

@@ -1,4 +1,4 @@
-"""What is idle is closed without traffic: at its MAX_AGE, and after MAX_IDLE."""
+"""Idle sessions are closed without traffic: at MAX_AGE, and after MAX_IDLE."""
 
 from __future__ import absolute_import
 
@@ -38,7 +38,7 @@ def nothing_is_watched():
 # MAX_IDLE.
 
 
-def test_what_is_idle_too_long_is_closed_without_traffic():
+def test_a_session_idle_for_max_idle_is_closed_without_traffic():
     with settings_as(PERSISTCONN_MAX_IDLE=0.2):
         unit_of_work()
         assert len(backends()) == 1
@@ -47,7 +47,7 @@ def test_what_is_idle_too_long_is_closed_without_traffic():
     assert nothing_is_watched()
 
 
-def test_what_was_idle_too_long_is_not_used_either(clock):
+def test_a_session_idle_for_max_idle_is_not_used(clock):
     with settings_as(PERSISTCONN_MAX_IDLE=50):
         before = unit_of_work()
         clock.forward(51)
@@ -57,7 +57,7 @@ def test_what_was_idle_too_long_is_not_used_either(clock):
 # MAX_AGE.
 
 
-def test_an_idle_session_is_closed_at_its_age_without_traffic():
+def test_an_idle_session_is_closed_at_max_age_without_traffic():
     before = discarded("age") if "default" in persistconn.stats() else 0
     with settings_as(PERSISTCONN_MAX_AGE=1):
         unit_of_work()
@@ -66,7 +66,7 @@ def test_an_idle_session_is_closed_at_its_age_without_traffic():
         assert wait_until(lambda: discarded("age") == before + 1)
 
 
-def test_an_idle_session_is_not_closed_before_its_age():
+def test_an_idle_session_is_not_closed_before_max_age():
     with settings_as(PERSISTCONN_MAX_AGE=3):
         unit_of_work()
         assert not wait_until(lambda: backends() == [], seconds=1.5)
@@ -79,20 +79,20 @@ def test_use_does_not_make_an_idle_session_younger():
         assert wait_until(lambda: backends() == [], seconds=1.5 + 2)
 
 
-def test_the_age_counts_though_a_longer_idleness_is_allowed():
+def test_an_idle_session_is_closed_at_max_age_though_max_idle_is_longer():
     with settings_as(PERSISTCONN_MAX_AGE=1, PERSISTCONN_MAX_IDLE=600):
         unit_of_work()
         assert wait_until(lambda: backends() == [], seconds=1 + 2)
 
 
-def test_each_database_has_an_age_of_its_own():
+def test_each_database_has_a_max_age_of_its_own():
     with database_as("other", PERSISTCONN={"MAX_AGE": 1}):
         kept = unit_of_work("default")
         unit_of_work("other")
         assert wait_until(lambda: backends() == [kept], seconds=1 + 2)
 
 
-def test_a_short_age_is_seen_although_a_long_one_is_waited_for():
+def test_a_short_max_age_is_seen_although_the_housekeeper_waits_for_a_longer_max_age():
     kept = unit_of_work("default")
     assert wait_until(housekeepers)
     with database_as("other", PERSISTCONN={"MAX_AGE": 1}):
@@ -100,7 +100,7 @@ def test_a_short_age_is_seen_although_a_long_one_is_waited_for():
         assert wait_until(lambda: backends() == [kept], seconds=1 + 2)
 
 
-def test_a_session_in_use_is_not_closed_at_its_age():
+def test_a_session_in_use_is_not_closed_at_max_age():
     with settings_as(PERSISTCONN_MAX_AGE=1):
         before = pid()
         assert not wait_until(lambda: backends() == [], seconds=1.5)
@@ -125,24 +125,24 @@ def test_a_wrapper_made_by_hand_does_not_change_when_its_alias_closes_idle_sessi
 
 
 @pytest.mark.parametrize("own", OF_THEIR_OWN, ids=str)
-def test_an_alias_does_not_change_when_another_of_its_database_closes_idle_sessions(own):
+def test_an_alias_does_not_change_when_another_alias_of_its_database_closes_idle_sessions(own):
     with database_as("other", NAME=support.DATABASE, PERSISTCONN=own):
         kept = unit_of_work("default")
         unit_of_work("other")
         assert not wait_until(lambda: kept not in backends(), seconds=1.5)
 
 
-# Its thread.
+# The housekeeper's thread.
 
 
-def test_nothing_is_watched_where_nothing_can_become_too_old():
+def test_no_housekeeper_runs_where_no_session_can_become_too_old():
     assert nothing_is_watched()
     with settings_as(PERSISTCONN_MAX_AGE=None):
         unit_of_work()
         assert housekeepers() == []
 
 
-def test_one_thread_watches_all_databases():
+def test_one_housekeeper_watches_all_databases():
     unit_of_work("default"), unit_of_work("other")
     in_thread(unit_of_work)
     assert wait_until(lambda: len(housekeepers()) == 1)
@@ -150,7 +150,7 @@ def test_one_thread_watches_all_databases():
     assert len(housekeepers()) == 1
 
 
-def test_its_thread_ends_when_the_last_idle_session_was_too_old():
+def test_the_housekeeper_ends_when_the_last_idle_session_was_too_old():
     with settings_as(PERSISTCONN_MAX_AGE=1):
         unit_of_work()
         assert wait_until(housekeepers)
@@ -159,7 +159,7 @@ def test_its_thread_ends_when_the_last_idle_session_was_too_old():
 
 
 @pytest.mark.parametrize("stop", [persistconn.drain, persistconn.disable])
-def test_its_thread_ends_when_all_idle_sessions_are_closed(stop):
+def test_the_housekeeper_ends_when_all_idle_sessions_are_closed(stop):
     unit_of_work()
     assert wait_until(housekeepers)
     stop()
@@ -167,7 +167,7 @@ def test_its_thread_ends_when_all_idle_sessions_are_closed(stop):
     persistconn.enable()
 
 
-def test_its_thread_starts_although_an_exception_has_interrupted_that_before(monkeypatch):
+def test_the_housekeeper_starts_although_its_first_start_was_interrupted(monkeypatch):
     persistconn.drain()
     assert nothing_is_watched()
     start, interrupts = threads.start_named_thread, [KeyboardInterrupt()]
@@ -183,7 +183,7 @@ def test_its_thread_starts_although_an_exception_has_interrupted_that_before(mon
     assert wait_until(lambda: unit_of_work() and housekeepers(), seconds=1 + 2)
 
 
-def test_its_thread_starts_again_for_the_next_idle_session():
+def test_the_housekeeper_starts_again_for_the_next_idle_session():
     with settings_as(PERSISTCONN_MAX_AGE=1):
         for _turn in range(2):
             unit_of_work()
@@ -192,7 +192,7 @@ def test_its_thread_starts_again_for_the_next_idle_session():
 
 
 @pytest.mark.parametrize("settings", [{"MAX_IDLE": 0.2}, {"MAX_AGE": 1}], ids=str)
-def test_its_thread_starts_again_after_a_fork(settings):
+def test_the_housekeeper_starts_again_after_a_fork(settings):
     with database_as(PERSISTCONN=settings):
         unit_of_work()
 

@@ -86,12 +86,12 @@ def signalled(handle):
 
 
 @calls
-def test_a_signal_handler_may_call_at_any_moment(call):
+def test_a_signal_handler_may_call_persistconn_at_any_moment(call):
     forked.run(lambda child: interrupt_everywhere(signalled(call), child))
 
 
 @calls
-def test_a_destructor_may_call_at_any_moment(call):
+def test_a_destructor_may_call_persistconn_at_any_moment(call):
     ended = []
 
     class Garbage(object):
@@ -112,7 +112,7 @@ def test_a_destructor_may_call_at_any_moment(call):
     forked.run(work)
 
 
-def test_signals_that_are_ignored_disturb_nothing():
+def test_signals_whose_handler_does_nothing_disturb_no_unit_of_work():
     def work(child):
         signal.signal(signal.SIGALRM, lambda number, frame: None)
         signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
@@ -123,7 +123,7 @@ def test_signals_that_are_ignored_disturb_nothing():
 
 
 class LogHandler(logging.Handler):
-    """Makes a call at each record, but for those of its own calls."""
+    """Makes a call at each record, except at the records of its own calls."""
 
     def __init__(self, call):
         logging.Handler.__init__(self)
@@ -137,7 +137,7 @@ class LogHandler(logging.Handler):
             self.is_calling = False
 
 
-def test_a_log_handler_may_call_at_each_record():
+def test_a_log_handler_may_call_persistconn_at_each_record():
     def records(call, closed_port):
         handler, logger = LogHandler(call), logging.getLogger("persistconn")
         logger.addHandler(handler)

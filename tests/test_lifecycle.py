@@ -25,7 +25,7 @@ def test_the_end_of_work_gives_the_connection_back():
     assert backends() == [before]
 
 
-def test_the_next_unit_of_work_takes_it():
+def test_the_next_unit_of_work_takes_the_connection_given_back():
     before = pid()
     end_of_work()
     assert pid() == before
@@ -45,7 +45,7 @@ def test_close_really_closes():
     assert idle() == 0
 
 
-def test_close_is_counted():
+def test_close_is_counted_as_closed_by_the_caller():
     pid()
     before = persistconn.stats()["default"]["discarded"].get("closed by caller", 0)
     connection.close()
@@ -55,7 +55,7 @@ def test_close_is_counted():
 
 
 @since_1_6
-def test_a_name_imported_before_persistconn_came_means_the_same():
+def test_close_old_connections_imported_before_install_gives_the_connection_back():
     from django import db
 
     stock = db.close_old_connections.__wrapped__
@@ -67,13 +67,13 @@ def test_a_name_imported_before_persistconn_came_means_the_same():
 
 
 @since_1_6
-def test_closing_what_is_unusable_or_obsolete_gives_back():
+def test_close_if_unusable_or_obsolete_gives_the_connection_back():
     before = pid()
     connection.close_if_unusable_or_obsolete()
     assert (connection.connection, backends()) == (None, [before])
 
 
-def test_a_backend_gets_to_forget_what_it_cached_in_its_own_close(monkeypatch):
+def test_a_backends_own_close_is_called_when_a_connection_is_given_back(monkeypatch):
     wrapper_class = connections["default"].__class__
     stock, seen = wrapper_class.close, []
 
@@ -88,7 +88,7 @@ def test_a_backend_gets_to_forget_what_it_cached_in_its_own_close(monkeypatch):
     assert backends() == [before]
 
 
-def test_a_backend_may_close_twice(monkeypatch):
+def test_a_backends_own_close_that_closes_the_raw_connection_does_not_end_the_session(monkeypatch):
     wrapper_class = connections["default"].__class__
     stock = wrapper_class.close
 
@@ -104,7 +104,7 @@ def test_a_backend_may_close_twice(monkeypatch):
 
 
 @since_1_6
-def test_an_adopting_wrapper_knows_what_opening_would_have_told_it():
+def test_an_adopting_wrapper_has_the_attributes_that_opening_would_have_set():
     def noted():
         seen = dict((name, getattr(connections["default"], name)) for name in names)
         end_of_work()
@@ -117,7 +117,7 @@ def test_an_adopting_wrapper_knows_what_opening_would_have_told_it():
 
 
 def noting_backend():
-    """A backend that notes on its wrapper what it learned while it opened a connection."""
+    """A backend that sets attributes on its wrapper while it opens a connection."""
 
     class DatabaseWrapper(connections["default"].__class__):
         def init_connection_state(self):
@@ -145,11 +145,11 @@ def noting_backend():
 
 @pytest.fixture
 def backend():
-    """Let this thread, or another that calls it, have a wrapper of a backend that notes."""
+    """Give a wrapper of noting_backend() to this thread, and to others that call the fixture."""
     backend, settings_dict = noting_backend(), connections["default"].settings_dict
 
     def put():
-        # 1.2 and 1.3 have one for all threads.
+        # In 1.2 and 1.3 one wrapper, a threading.local, serves all threads.
         if not isinstance(connections["default"], threading.local):
             support.put_wrapper(backend(settings_dict, "default"), "default")
 
@@ -159,7 +159,7 @@ def backend():
 
 
 def noted():
-    """What its session notes, and what a wrapper knows of it."""
+    """The session's backend, and the attributes that its opening has set on the wrapper."""
     before = pid()
     wrapper = connections["default"]
     names = ("noted_pid", "_search_path", "flavour")
@@ -172,20 +172,20 @@ def in_another_thread(put):
     return support.in_thread(lambda: (put(), noted())[1])
 
 
-def test_what_a_backend_notes_while_it_opens_is_known_to_an_adopting_wrapper(backend):
+def test_attributes_that_a_backend_sets_while_opening_reach_an_adopting_wrapper(backend):
     opened = noted()
     assert opened == [opened[0], opened[0], ["tenant", "public"], "always the same"]
     assert in_another_thread(backend) == opened
 
 
-def test_what_a_backend_notes_twice_is_known_to_an_adopting_wrapper(backend):
+def test_attributes_that_a_backend_sets_at_a_second_opening_reach_an_adopting_wrapper(backend):
     noted()
     persistconn.drain()
     opened = noted()
     assert in_another_thread(backend) == opened
 
 
-def test_what_a_backend_notes_goes_with_its_session(backend):
+def test_attributes_that_a_backend_sets_go_with_their_session(backend):
     def other():
         backend()
         seen = noted()
@@ -199,7 +199,7 @@ def test_what_a_backend_notes_goes_with_its_session(backend):
     assert noted() == others
 
 
-def test_what_a_user_notes_on_a_wrapper_stays_there(backend):
+def test_an_attribute_that_a_user_sets_on_a_wrapper_stays_on_that_wrapper(backend):
     pid()
     connections["default"].mine = "kept"
     end_of_work()
@@ -209,7 +209,7 @@ def test_what_a_user_notes_on_a_wrapper_stays_there(backend):
     end_of_work()
 
 
-def test_a_raw_connection_stays_raw():
+def test_the_drivers_connection_is_not_wrapped_or_replaced():
     pid()
     raw = connection.connection
     assert type(raw).__module__.split(".")[0] in ("psycopg2", "psycopg")
@@ -257,7 +257,7 @@ def test_a_connection_that_dies_inside_a_transaction_is_not_replaced(rows):
     assert rows() == []
 
 
-def test_after_such_a_loss_the_next_work_is_served():
+def test_the_next_unit_of_work_is_served_after_a_loss_inside_a_transaction():
     from django.db import transaction
 
     in_transaction = getattr(transaction, "atomic", None) or transaction.commit_on_success
@@ -291,7 +291,7 @@ def test_a_connection_is_not_replaced_while_autocommit_is_off():
 
 
 @since_1_6
-def test_autocommit_is_what_the_settings_say_again_at_the_next_checkout():
+def test_autocommit_is_reset_to_the_settings_at_the_next_checkout():
     from django.db import transaction
 
     transaction.set_autocommit(False)
@@ -339,7 +339,7 @@ def test_a_connection_whose_opening_failed_half_way_is_not_kept():
     assert wait_until(lambda: half_open not in backends())
 
 
-def test_what_a_receiver_of_connection_created_sets_stays_set():
+def test_a_parameter_that_a_receiver_of_connection_created_sets_stays_set():
     from django.db.backends.signals import connection_created
 
     def receiver(sender, connection, **kwargs):
@@ -357,7 +357,7 @@ def test_what_a_receiver_of_connection_created_sets_stays_set():
     end_of_work()
 
 
-def test_other_settings_are_other_connections():
+def test_a_connection_is_not_used_under_other_settings():
     def database():
         name = support.fetch("SELECT current_database()")
         end_of_work()
@@ -402,7 +402,7 @@ def test_a_session_whose_time_zone_was_changed_in_use_is_not_kept():
     end_of_work()
 
 
-def test_drain_closes_what_is_idle_now_and_what_is_in_use_when_it_comes_back():
+def test_drain_closes_idle_connections_at_once_and_the_others_when_given_back():
     pid()
     support.in_thread(lambda: (pid(), end_of_work()))
     assert len(backends()) == 2

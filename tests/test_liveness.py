@@ -1,4 +1,4 @@
-"""Which connections are trusted, which are asked, which are thrown away."""
+"""Which connections are used without a check, which are checked, which are discarded."""
 
 from __future__ import absolute_import
 
@@ -20,7 +20,7 @@ def discarded(reason):
     return persistconn.stats()["default"]["discarded"].get(reason, 0)
 
 
-def test_a_connection_used_a_moment_ago_is_not_asked(pings):
+def test_a_connection_used_a_moment_ago_is_not_checked(pings):
     pid()
     end_of_work()
     pid()
@@ -28,7 +28,7 @@ def test_a_connection_used_a_moment_ago_is_not_asked(pings):
     end_of_work()
 
 
-def test_one_that_was_idle_as_long_as_check_after_is_asked_once(clock, pings):
+def test_a_connection_idle_as_long_as_check_after_is_checked_once(clock, pings):
     pid()
     end_of_work()
     clock.forward(1)
@@ -38,7 +38,7 @@ def test_one_that_was_idle_as_long_as_check_after_is_asked_once(clock, pings):
     end_of_work()
 
 
-def test_so_is_one_that_was_open_but_not_used_so_long(clock, pings):
+def test_an_open_connection_unused_as_long_as_check_after_is_checked_once(clock, pings):
     orm_pid()
     clock.forward(1)
     pid()
@@ -46,7 +46,7 @@ def test_so_is_one_that_was_open_but_not_used_so_long(clock, pings):
     end_of_work()
 
 
-def test_check_after_0_asks_before_every_reuse(pings):
+def test_check_after_0_checks_before_every_reuse(pings):
     with settings_as(PERSISTCONN_CHECK_AFTER=0):
         pid()
         end_of_work()
@@ -55,7 +55,7 @@ def test_check_after_0_asks_before_every_reuse(pings):
         end_of_work()
 
 
-def test_check_after_none_never_asks(clock, pings):
+def test_check_after_none_never_sends_a_check(clock, pings):
     with settings_as(PERSISTCONN_CHECK_AFTER=None):
         pid()
         end_of_work()
@@ -74,7 +74,7 @@ def test_check_after_none_still_looks_at_the_socket():
         end_of_work()
 
 
-def test_a_closed_peer_is_seen_without_a_query():
+def test_a_session_that_the_server_ended_is_discarded_as_dead():
     pid()
     end_of_work()
     before = discarded("dead")
@@ -84,7 +84,7 @@ def test_a_closed_peer_is_seen_without_a_query():
     end_of_work()
 
 
-def test_a_session_that_has_something_to_say_is_asked_and_kept(pings):
+def test_a_session_with_a_pending_notification_is_checked_and_kept(pings):
     pid()
     connection.cursor().execute("LISTEN news")
     if support.BEFORE_1_6:
@@ -138,7 +138,7 @@ def test_select_1_is_not_in_the_query_log(clock, pings):
         end_of_work()
 
 
-def test_nothing_is_asked_inside_a_transaction(clock, pings):
+def test_no_check_is_sent_inside_a_transaction(clock, pings):
     from django.db import transaction
 
     in_transaction = getattr(transaction, "atomic", None) or transaction.commit_on_success
@@ -155,7 +155,7 @@ def test_nothing_is_asked_inside_a_transaction(clock, pings):
 
 
 @pytest.mark.skipif(support.BEFORE_1_6, reason="every query is in a transaction before 1.6")
-def test_nothing_is_asked_inside_a_transaction_begun_by_hand(clock, pings):
+def test_no_check_is_sent_inside_a_transaction_begun_by_hand(clock, pings):
     connection.cursor().execute("BEGIN")
     before = pid()
     clock.forward(10)
@@ -165,14 +165,14 @@ def test_nothing_is_asked_inside_a_transaction_begun_by_hand(clock, pings):
     assert support.states() == ["idle"]
 
 
-def test_a_connection_whose_driver_closed_it_is_replaced():
+def test_a_connection_that_was_closed_in_the_driver_is_replaced():
     before = orm_pid()
     connection.connection.close()
     assert orm_pid() != before
     end_of_work()
 
 
-def test_one_whose_descriptor_became_somebody_elses_is_not_taken_for_alive():
+def test_a_closed_connection_is_replaced_though_its_descriptor_was_reused():
     before = orm_pid()
     raw, (healthy, peer) = connection.connection, socket.socketpair()
     fd = raw.fileno()
@@ -186,8 +186,8 @@ def test_one_whose_descriptor_became_somebody_elses_is_not_taken_for_alive():
     end_of_work()
 
 
-def test_one_whose_socket_cannot_be_looked_at_is_always_asked(monkeypatch, pings):
-    # A stand-in for a driver that does not tell: the answer to SELECT 1 is the server's own.
+def test_a_connection_whose_driver_hides_its_socket_is_always_checked(monkeypatch, pings):
+    # A stand-in for a driver that hides its socket: the answer to SELECT 1 is the server's own.
     from persistconn import drivers
 
     monkeypatch.setattr(drivers.Driver, "fileno", lambda self, raw: None)
@@ -203,7 +203,7 @@ def test_one_whose_socket_cannot_be_looked_at_is_always_asked(monkeypatch, pings
     persistconn.drain()
 
 
-def test_an_error_in_use_makes_it_be_asked_before_the_next_use(pings):
+def test_a_connection_with_an_error_in_use_is_checked_before_its_next_use(pings):
     if support.BEFORE_1_6:
         pytest.skip("Django notes errors on the wrapper since 1.6")
     pid()
@@ -215,7 +215,7 @@ def test_an_error_in_use_makes_it_be_asked_before_the_next_use(pings):
     end_of_work()
 
 
-def test_a_check_that_fails_discards(clock, monkeypatch):
+def test_a_connection_that_fails_its_check_is_discarded(clock, monkeypatch):
     # A stand-in: the server cannot be made to accept a query and refuse the answer for real here.
     from persistconn import drivers
 
@@ -232,7 +232,7 @@ def test_a_check_that_fails_discards(clock, monkeypatch):
 
 
 def keep_idle(number):
-    """So many idle connections; returns their backends, the next to be used last."""
+    """Have ``number`` idle connections. Return their backends; the next to be used is the last."""
     held, ready, go = [], threading.Semaphore(0), threading.Event()
 
     def hold():
@@ -252,7 +252,7 @@ def keep_idle(number):
     return held
 
 
-def test_after_a_loss_older_connections_are_asked_once_and_kept(pings):
+def test_after_a_loss_older_connections_are_checked_once_and_kept(pings):
     keep_idle(3)
     lost = pids_at_once(1)[0]
     support.query("SELECT pg_terminate_backend(%s, 10000)", None, lost)
@@ -264,7 +264,7 @@ def test_after_a_loss_older_connections_are_asked_once_and_kept(pings):
     assert pings == [True, True]
 
 
-def test_a_loss_in_use_makes_older_connections_suspect(pings):
+def test_after_a_loss_in_use_older_connections_are_checked(pings):
     keep_idle(2)
     used = orm_pid()
     support.query("SELECT pg_terminate_backend(%s, 10000)", None, used)
@@ -273,7 +273,7 @@ def test_a_loss_in_use_makes_older_connections_suspect(pings):
     end_of_work()
 
 
-def test_one_that_was_opened_after_a_loss_is_not_suspect(pings):
+def test_a_connection_opened_after_a_loss_is_not_checked(pings):
     pid()
     end_of_work()
     kill_backends()
@@ -284,7 +284,7 @@ def test_one_that_was_opened_after_a_loss_is_not_suspect(pings):
     end_of_work()
 
 
-def test_who_waited_for_one_answer_in_vain_does_not_wait_for_the_next(clock, stopped):
+def test_a_checkout_waits_for_at_most_one_check_without_an_answer(clock, stopped):
     for idle in keep_idle(3):
         stopped(idle)
     clock.forward(1)
@@ -302,13 +302,13 @@ def keepalives_of(raw):
         line.close()
 
 
-def test_a_kept_connection_is_kept_alive_through_firewalls():
+def test_a_kept_connection_has_tcp_keepalives():
     pid()
     assert keepalives_of(connection.connection) == [30, 10, 3]
     end_of_work()
 
 
-def test_keepalives_of_the_users_own_stay():
+def test_keepalives_in_the_users_options_stay():
     with support.database_as(OPTIONS={"keepalives_idle": 77}):
         pid()
         assert keepalives_of(connection.connection) == [77, 10, 3]
@@ -330,7 +330,9 @@ def read_only_server():
 
 
 @pytest.mark.parametrize("target, is_kept", [("read-write", False), ("any", True)])
-def test_a_server_that_became_read_only(clock, read_only_server, target, is_kept):
+def test_a_session_that_became_read_only_is_kept_unless_options_ask_for_read_write(
+    clock, read_only_server, target, is_kept
+):
     if support.ask("SHOW server_version_num") < "140000":
         pytest.skip("the server does not report it before PostgreSQL 14")
     before = discarded("read only")
@@ -345,7 +347,7 @@ def test_a_server_that_became_read_only(clock, read_only_server, target, is_kept
 
 
 def wrote(clock, first):
-    """Whether the next request has the session that there was; False as well if it has none."""
+    """Whether the next request gets the session ``first``; False also if it gets none."""
     clock.forward(1)
     try:
         return pid() == first
@@ -357,7 +359,7 @@ def wrote(clock, first):
 
 @pytest.fixture
 def stopped():
-    """Stop the backend of a session, as a machine that hangs does; it goes on at the end."""
+    """Stop the backend of a session, as when its machine hangs. It goes on after the test."""
     pids = []
 
     def stop(pid):
@@ -396,7 +398,7 @@ def test_a_rollback_that_gets_no_answer_ends_in_time_and_its_connection_is_close
 
 
 @pytest.mark.skipif(not support.BEFORE_1_6, reason="Django rolls back by itself before 1.6")
-def test_so_it_is_in_a_managed_block_that_was_never_left(stopped):
+def test_a_rollback_without_an_answer_ends_in_time_in_a_managed_block_that_was_never_left(stopped):
     from django.db import transaction
 
     transaction.enter_transaction_management()
@@ -408,7 +410,7 @@ def test_so_it_is_in_a_managed_block_that_was_never_left(stopped):
     assert not transaction.is_managed()
 
 
-def test_the_bound_holds_in_a_forked_child_too(clock, stopped):
+def test_check_timeout_holds_in_a_forked_child(clock, stopped):
     pid()
     end_of_work()
     clock.forward(1)

@@ -1,4 +1,4 @@
-"""Connecting to a server that is away, starting, full, or does not want us."""
+"""Connecting to a server that is away, starting, full, or rejects the client."""
 
 from __future__ import absolute_import
 
@@ -24,7 +24,7 @@ from persistconn import compat, conf, threads
 
 @pytest.fixture
 def proxy():
-    """Between Django and the server; its lines are gone after the test."""
+    """A proxy between Django and the server; no connection through it outlives the test."""
     with Proxy(support.server) as proxy:
         with support.database_as(HOST="127.0.0.1", PORT=str(proxy.port)):
             yield proxy
@@ -32,7 +32,7 @@ def proxy():
 
 
 def tried(work):
-    """How long it took until it failed."""
+    """Do work that must fail with a database error. Return the seconds that it took."""
     started = time.time()
     with pytest.raises(support.database_errors()):
         work()
@@ -41,7 +41,7 @@ def tried(work):
 
 @contextlib.contextmanager
 def receiver(function):
-    """Of connection_created, which is sent when a connection is all but ready."""
+    """Connect a receiver of connection_created, which comes when a connection is all but ready."""
     connection_created.connect(function)
     try:
         yield
@@ -50,7 +50,7 @@ def receiver(function):
 
 
 def heal_after_tries(proxy, number):
-    """In another thread, which is returned."""
+    """Let clients in after ``number`` tries, from another thread. Return that thread."""
 
     def heal():
         if wait_until(lambda: proxy.accepted >= number):
@@ -96,13 +96,13 @@ NOT_PASSING = [
 
 
 @pytest.mark.parametrize("code, text", NOT_PASSING)
-def test_a_server_that_does_not_want_us_is_asked_once(proxy, code, text):
+def test_a_server_that_rejects_the_client_for_good_is_tried_once(proxy, code, text):
     proxy.answer = error_response(code, text)
     tried(pid)
     assert proxy.accepted == 1
 
 
-def test_a_database_that_does_not_exist_is_asked_for_once(proxy):
+def test_a_database_that_does_not_exist_is_tried_once(proxy):
     with support.database_as(NAME="nothing"):
         tried(pid)
     assert proxy.accepted == 1
@@ -137,20 +137,20 @@ def test_a_name_that_reads_like_an_outage_fails_at_once(name):
         assert tried(pid) < 1
 
 
-def test_a_server_that_stays_away_fails_at_the_deadline(proxy):
+def test_connecting_to_a_server_that_stays_away_fails_at_the_deadline(proxy):
     proxy.close()
     with settings_as(PERSISTCONN_CONNECT_DEADLINE=0.3):
         assert tried(pid) < 0.3 + 1
 
 
-def test_a_connect_deadline_of_0_is_one_try(proxy):
+def test_a_connect_deadline_of_0_allows_one_try(proxy):
     proxy.answer = error_response(*PASSING[0])
     with settings_as(PERSISTCONN_CONNECT_DEADLINE=0):
         tried(pid)
     assert proxy.accepted == 1
 
 
-def test_a_server_that_does_not_answer_ends_with_the_deadline(proxy):
+def test_connecting_to_a_server_that_does_not_answer_fails_at_the_deadline(proxy):
     proxy.deaf = True
     with settings_as(PERSISTCONN_CONNECT_DEADLINE=2):
         assert tried(pid) < 2 + 1.5
@@ -169,7 +169,9 @@ def test_a_server_that_does_not_answer_ends_with_the_deadline(proxy):
         ("soon", 5, "soon"),
     ],
 )
-def test_a_try_never_gets_more_time_than_the_user_gives_it(theirs, seconds, each):
+def test_a_try_never_gets_more_time_than_the_users_connect_timeout_and_the_rest_of_the_deadline(
+    theirs, seconds, each
+):
     params = {} if theirs is None else {"connect_timeout": theirs}
     assert driver().connect_options(params, seconds) == {"connect_timeout": each}
 
@@ -181,7 +183,7 @@ def driver():
 
 
 def connect_timeout():
-    """What the open connection was given for it."""
+    """The connect_timeout that the open connection was given."""
     raw = connection.connection
     if hasattr(raw, "get_dsn_parameters"):
         return int(raw.get_dsn_parameters().get("connect_timeout", 0))
@@ -208,7 +210,7 @@ def test_connect_timeout_reaches_the_driver(options, deadline, timeout):
         end_of_work()
 
 
-def test_the_time_of_a_try_is_shared_by_the_hosts():
+def test_the_time_of_a_try_is_divided_among_the_hosts():
     hosts = "127.0.0.1,127.0.0.1"
     with support.database_as(HOST=hosts, PORT=",".join([str(support.server.port)] * 2)):
         pid()
@@ -217,10 +219,10 @@ def test_the_time_of_a_try_is_shared_by_the_hosts():
 
 
 @pytest.mark.parametrize("deadline, timeout", [({"CONNECT_DEADLINE": 9}, 3), ({}, 30)])
-def test_a_deadline_of_the_users_is_shared_by_the_addresses_of_a_host(
+def test_only_a_deadline_set_by_the_user_is_divided_among_the_addresses_of_a_host(
     monkeypatch, deadline, timeout
 ):
-    # A name with several addresses would need a name server.
+    # A stand-in: a real name with several addresses would need a name server.
     found = [(2, 1, 6, "", ("10.0.0.%d" % number, 0)) for number in (1, 2, 3)]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args: found)
     opening = opening_of(connections["default"], PERSISTCONN=deadline)
@@ -242,7 +244,7 @@ def test_an_error_before_the_first_try_is_not_transient():
 
 @pytest.fixture
 def short_default(monkeypatch):
-    """As if CONNECT_DEADLINE had a default of 0.5 seconds, which the user did not set."""
+    """Give CONNECT_DEADLINE a default of 0.5 seconds, which does not count as set by the user."""
     short = conf.SETTINGS["CONNECT_DEADLINE"]._replace(default=0.5)
     monkeypatch.setitem(conf.SETTINGS, "CONNECT_DEADLINE", short)
     wrapper = connections["default"]
@@ -256,7 +258,7 @@ def heal_after(proxy, seconds):
 
 
 def in_threads(number, work):
-    """What so many threads got from some work, or its errors, and the seconds it took each."""
+    """Do work in ``number`` threads. Return (result or error, seconds) for each of them."""
     results = []
 
     def run():
@@ -288,7 +290,7 @@ def test_a_server_that_needs_longer_than_the_default_deadline_to_wake_is_waited_
     end_of_work()
 
 
-def test_threads_that_wait_for_a_try_get_in_when_it_does(proxy, short_default):
+def test_threads_that_wait_for_a_try_connect_when_that_try_succeeds(proxy, short_default):
     proxy.answer = error_response(*PASSING[0])
     tried(pid)  # from now on one thread at a time tries
     proxy.answer, proxy.deaf = None, True
@@ -297,7 +299,7 @@ def test_threads_that_wait_for_a_try_get_in_when_it_does(proxy, short_default):
     assert [result for result, seconds in results if isinstance(result, Exception)] == []
 
 
-def test_a_deadline_of_the_users_limits_a_single_try(proxy):
+def test_a_deadline_set_by_the_user_limits_a_single_try(proxy):
     proxy.deaf = True
     heal_after(proxy, 5)
     with settings_as(PERSISTCONN_CONNECT_DEADLINE=2):
@@ -306,7 +308,7 @@ def test_a_deadline_of_the_users_limits_a_single_try(proxy):
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["at first", "in an outage"])
-def test_many_threads_in_a_black_hole_end_with_the_deadline_of_the_user(proxy, known):
+def test_many_threads_that_get_no_answer_fail_at_the_deadline_set_by_the_user(proxy, known):
     with settings_as(PERSISTCONN_CONNECT_DEADLINE=3):
         proxy.deaf = True
         if known:
@@ -327,7 +329,7 @@ def test_each_thread_gets_the_drivers_error_with_its_cause(proxy):
         assert "starting up" in str(error) and error.args == cause.args
 
 
-def test_the_settings_are_as_they_were_after_connecting():
+def test_connecting_leaves_the_settings_as_they_were():
     database = connection.settings_dict
     before = dict(database, OPTIONS=dict(database["OPTIONS"]))
     pid()
@@ -356,7 +358,7 @@ OWN_ERRORS = [ValueError("no time zone"), socket.timeout("timed out"), Exception
 
 
 @pytest.mark.parametrize("error", OWN_ERRORS, ids=repr)
-def test_what_a_receiver_raises_is_raised_at_once_and_unchanged(error):
+def test_an_error_of_a_receiver_is_raised_at_once_and_unchanged(error):
     calls = []
 
     def fail(**kwargs):
@@ -372,7 +374,7 @@ def test_what_a_receiver_raises_is_raised_at_once_and_unchanged(error):
 
 
 class Computed(dict):
-    """Settings as those have them whose passwords come from elsewhere, and change."""
+    """Settings of a project whose password comes from elsewhere and changes."""
 
     password = staticmethod(lambda: "")
 
@@ -391,7 +393,7 @@ def computed_password(function):
         connection.settings_dict = before
 
 
-def test_a_password_that_the_settings_compute_is_the_drivers():
+def test_a_password_that_the_settings_compute_reaches_the_driver():
     with computed_password(lambda: "computed"):
         pid()
         assert connection.connection.info.password == "computed"
@@ -399,7 +401,7 @@ def test_a_password_that_the_settings_compute_is_the_drivers():
 
 
 @pytest.mark.parametrize("error", OWN_ERRORS, ids=repr)
-def test_what_computing_a_password_raises_is_raised_at_once_and_unchanged(error):
+def test_an_error_while_computing_a_password_is_raised_at_once_and_unchanged(error):
     calls = []
 
     def fail():
@@ -428,7 +430,7 @@ def test_a_drivers_error_that_connecting_did_not_raise_is_raised_at_once():
     assert len(calls) == 2
 
 
-def test_what_a_receiver_writes_into_the_settings_stays():
+def test_a_setting_that_a_receiver_writes_stays():
     def write(connection, **kwargs):
         connection.settings_dict["ROLE"] = "reader"
 
@@ -453,14 +455,14 @@ def test_the_settings_are_untouched_while_connecting(proxy):
     end_of_work()
 
 
-def test_the_wrapper_is_as_it_was_after_connecting():
+def test_connecting_leaves_no_get_new_connection_on_the_wrapper():
     pid()
     assert "get_new_connection" not in connections["default"].__dict__
     end_of_work()
 
 
 @pytest.mark.skipif(support.BEFORE_1_6, reason="Django before 1.6 has no get_new_connection()")
-def test_a_wrappers_own_way_to_connect_is_used_and_kept():
+def test_a_wrappers_own_get_new_connection_is_used_and_kept():
     wrapper, given = connections["default"], []
     original = wrapper.get_new_connection
 
@@ -494,7 +496,7 @@ def test_threads_that_connect_at_the_same_time_have_timeouts_of_their_own(proxy)
 
 
 class QueryingHandler(logging.Handler):
-    """Writes what is logged to the database, as far as that is there, like django-db-logger."""
+    """Uses the database at each record, like django-db-logger. A careful one hides the errors."""
 
     def __init__(self, careful):
         logging.Handler.__init__(self)
@@ -522,7 +524,7 @@ def handler(request):
     logging.getLogger("persistconn").removeHandler(handler)
 
 
-def test_a_logging_handler_that_queries_the_database_ends_with_the_request(proxy, handler):
+def test_a_logging_handler_that_queries_the_database_does_not_extend_the_deadline(proxy, handler):
     proxy.answer = error_response(*PASSING[0])
     with settings_as(PERSISTCONN_CONNECT_DEADLINE=1):
         results = in_threads(8, pid)
@@ -540,7 +542,7 @@ def debug():
     logger.setLevel(before)
 
 
-def test_a_logging_handler_that_queries_the_database_is_not_called_by_what_it_causes(
+def test_a_logging_handler_that_queries_the_database_is_not_called_recursively(
     proxy, handler, debug
 ):
     handler.careful = True
@@ -551,18 +553,18 @@ def test_a_logging_handler_that_queries_the_database_is_not_called_by_what_it_ca
     assert handler.most_deep == 1
 
 
-def test_a_logging_handler_that_queries_the_database_costs_no_request(proxy, handler):
+def test_a_logging_handler_that_queries_the_database_makes_no_request_fail(proxy, handler):
     proxy.answer = error_response(*PASSING[0])
     healer = heal_after_tries(proxy, 5)
     assert pid() in support.backends()
     healer.join()
     end_of_work()
-    gc.collect()  # of the errors' tracebacks
+    gc.collect()  # the errors' tracebacks keep connections
     assert persistconn.stats()["default"]["in_use"] == 0
 
 
 @pytest.mark.skipif(threads.FORKS_IN_C_KEEP_LOCKS, reason="no watchdog runs while connecting")
-def test_a_server_that_hangs_while_a_connection_is_set_up_ends_with_the_deadline():
+def test_the_setup_of_a_connection_whose_server_hangs_fails_at_the_deadline():
     hanging = []
 
     def hang(connection, **kwargs):
@@ -579,7 +581,7 @@ def test_a_server_that_hangs_while_a_connection_is_set_up_ends_with_the_deadline
     assert len(hanging) == 1
 
 
-def test_a_slot_is_free_again_after_a_failure(proxy):
+def test_a_slot_is_free_again_after_a_failure_to_connect(proxy):
     proxy.answer = error_response(*NOT_PASSING[0])
     with settings_as(PERSISTCONN_MAX_CONNS=1, PERSISTCONN_TIMEOUT=0):
         tried(pid)
@@ -588,7 +590,7 @@ def test_a_slot_is_free_again_after_a_failure(proxy):
         end_of_work()
 
 
-def test_a_new_password_is_for_a_new_connection(proxy):
+def test_a_new_password_opens_a_new_connection(proxy):
     first = pid()
     end_of_work()
     with support.database_as(PASSWORD="new"):

@@ -1,4 +1,4 @@
-"""Installed, switched and uninstalled on the real Django."""
+"""Installing, disabling, enabling and uninstalling persistconn on the real Django."""
 
 from __future__ import absolute_import
 
@@ -21,7 +21,7 @@ from persistconn.patching import Listener, OptionalWrap, Receiver, Wrap
 
 
 def targets():
-    """What stands now wherever persistconn patches, and who receives which signals."""
+    """The present objects at the places that persistconn patches, and the receivers' numbers."""
     found = []
     for row in patches.rows():
         if isinstance(row, OptionalWrap) and not can_be_imported(row.module):
@@ -35,7 +35,7 @@ def targets():
 
 
 def can_be_imported(module):
-    """Not so where a backend's driver is missing."""
+    """Return the module, or None if it cannot be imported, as without a backend's driver."""
     try:
         return importlib.import_module(module)
     except Exception:
@@ -55,7 +55,7 @@ def test_uninstall_puts_back_every_object_and_receiver():
     assert [type(one) for one in targets()] == [type(one) for one in installed]
 
 
-def test_uninstalled_it_is_stock_django():
+def test_after_uninstall_the_end_of_work_closes_connections_as_in_stock_django():
     persistconn.uninstall()
     try:
         pid()
@@ -66,14 +66,14 @@ def test_uninstalled_it_is_stock_django():
         persistconn.install()
 
 
-def test_install_any_number_of_times_is_one_installation():
+def test_installing_again_changes_nothing():
     before = targets()
     persistconn.install()
     persistconn.install()
     assert all(one is two or one == two for one, two in zip(before, targets()))
 
 
-def test_install_does_not_switch_on_what_was_switched_off():
+def test_install_does_not_enable_persistconn_after_disable():
     persistconn.disable()
     persistconn.install()
     assert not persistconn.is_enabled()
@@ -88,7 +88,7 @@ def test_enable_before_install_does_nothing():
     assert persistconn.is_enabled()
 
 
-def test_disable_closes_what_is_kept():
+def test_disable_closes_kept_connections():
     pid()
     end_of_work()
     persistconn.disable()
@@ -98,7 +98,7 @@ def test_disable_closes_what_is_kept():
     persistconn.enable()
 
 
-def test_a_connection_in_use_while_it_is_switched_off_is_closed_by_django():
+def test_a_connection_in_use_during_disable_is_closed_by_django():
     pid()
     persistconn.disable()
     end_of_work()
@@ -106,7 +106,7 @@ def test_a_connection_in_use_while_it_is_switched_off_is_closed_by_django():
     persistconn.enable()
 
 
-def test_so_is_a_kept_one_that_is_in_use_again():
+def test_a_reused_connection_in_use_during_disable_is_closed_by_django():
     pid()
     end_of_work()
     pid()
@@ -116,7 +116,7 @@ def test_so_is_a_kept_one_that_is_in_use_again():
     persistconn.enable()
 
 
-def test_a_connection_opened_while_it_was_off_is_taken_over_at_the_end_of_its_work():
+def test_a_connection_opened_while_disabled_is_taken_over_at_the_end_of_its_work():
     persistconn.disable()
     before = pid()
     persistconn.enable()
@@ -125,7 +125,7 @@ def test_a_connection_opened_while_it_was_off_is_taken_over_at_the_end_of_its_wo
     assert backends() == [before]
 
 
-def test_a_connection_opened_while_it_was_off_is_taken_over_at_its_next_use():
+def test_a_connection_opened_while_disabled_is_taken_over_at_its_next_use():
     persistconn.disable()
     before = pid()
     persistconn.enable()
@@ -135,7 +135,7 @@ def test_a_connection_opened_while_it_was_off_is_taken_over_at_its_next_use():
     assert backends() == [before]
 
 
-def test_a_thread_in_mid_request_is_taken_over_without_harm():
+def test_a_thread_keeps_its_session_when_persistconn_is_installed_in_mid_request():
     persistconn.uninstall()
     opened, installed, pids = threading.Event(), threading.Event(), []
 
@@ -157,7 +157,7 @@ def test_a_thread_in_mid_request_is_taken_over_without_harm():
     end_of_work()
 
 
-def test_switching_from_another_thread_counts_here():
+def test_disable_and_enable_in_one_thread_affect_another_thread():
     support.in_thread(persistconn.disable)
     pid()
     end_of_work()
@@ -168,7 +168,7 @@ def test_switching_from_another_thread_counts_here():
     assert len(backends()) == 1
 
 
-def test_switching_while_threads_work_leaves_no_connection_open():
+def test_disable_and_enable_while_threads_work_leave_no_connection_open():
     stop = threading.Event()
 
     def work():
@@ -191,7 +191,7 @@ def test_switching_while_threads_work_leaves_no_connection_open():
 
 
 @pytest.mark.skipif(django.VERSION < (1, 8), reason="Django asks it before each cursor since 1.8")
-def test_another_patch_of_ensure_connection_is_called_with_an_open_connection_too(monkeypatch):
+def test_another_patch_of_ensure_connection_is_called_with_an_open_connection(monkeypatch):
     calls = []
     base, name, original = wrapt.resolve_path(
         dialect.backends, "BaseDatabaseWrapper.ensure_connection"
@@ -209,7 +209,7 @@ def test_another_patch_of_ensure_connection_is_called_with_an_open_connection_to
     assert calls
 
 
-def test_every_row_says_why():
+def test_every_row_of_the_patch_table_says_why():
     assert all(len(row.why.split()) > 3 for versions, row in patches.TABLE)
 
 
@@ -217,7 +217,7 @@ def test_every_row_says_why():
 
 
 def djangos():
-    """The receiver under Django's name: ours, or Django's own while persistconn is not installed."""
+    """The receiver under Django's name: ours, or Django's own while uninstalled."""
     return getattr(db, dialect.end_of_work)
 
 
@@ -231,7 +231,7 @@ def app(**kwargs):
 
 @pytest.fixture
 def uninstalled():
-    """The test installs persistconn. The receivers of requests are put back after it."""
+    """The test itself installs persistconn. Receivers of request signals are put back after it."""
     persistconn.uninstall()
     requests = (signals.request_started, signals.request_finished)
     before = [list(signal.receivers) for signal in requests]
@@ -253,26 +253,26 @@ RECEIVED = [row.signal for row in patches.rows() if isinstance(row, Receiver)]
 
 @pytest.fixture(params=RECEIVED)
 def signal(request, uninstalled):
-    """One that Django receives, and an app, too, which connected before persistconn came."""
+    """A signal that Django receives, and an app, which was connected before persistconn."""
     signal = getattr(signals, request.param)
     signal.connect(app)
     return signal
 
 
-def test_ours_receives_a_signal_in_the_place_of_djangos(signal):
+def test_our_receiver_takes_the_place_of_djangos_receiver(signal):
     before = received_by(signal)
     persistconn.install()
     assert received_by(signal) == [djangos() if r is stock() else r for r in before]
 
 
-def test_uninstalling_puts_djangos_receiver_in_the_place_of_ours(signal):
+def test_uninstall_puts_djangos_receiver_back_in_its_place(signal):
     before = received_by(signal)
     persistconn.install()
     persistconn.uninstall()
     assert received_by(signal) == before
 
 
-def test_installing_again_puts_ours_in_the_same_place(signal):
+def test_installing_again_puts_our_receiver_in_the_same_place(signal):
     before = received_by(signal).index(djangos())
     persistconn.install()
     persistconn.uninstall()
@@ -280,7 +280,7 @@ def test_installing_again_puts_ours_in_the_same_place(signal):
     assert received_by(signal).index(djangos()) == before
 
 
-def test_uninstalling_does_not_move_djangos_behind_what_was_connected_since(signal):
+def test_uninstall_keeps_djangos_receiver_before_receivers_connected_later(signal):
     def later(**kwargs):
         pass
 
@@ -291,7 +291,7 @@ def test_uninstalling_does_not_move_djangos_behind_what_was_connected_since(sign
 
 
 @pytest.mark.skipif(not support.BEFORE_1_6, reason="from 1.6 on Django receives it itself")
-def test_before_1_6_ours_is_the_first_to_receive_request_started(uninstalled):
+def test_before_1_6_our_receiver_is_the_first_to_receive_request_started(uninstalled):
     signals.request_started.connect(app)
     before = received_by(signals.request_started)
     persistconn.install()
@@ -302,15 +302,15 @@ def set_tenant(**kwargs):
     connection.cursor().execute("SET app.tenant = 'acme'")
 
 
-def test_a_request_keeps_what_an_app_set_in_request_started(uninstalled):
+def test_a_request_keeps_a_parameter_that_an_app_set_in_request_started(uninstalled):
     signals.request_started.connect(set_tenant)
     persistconn.install()
-    # No connection is kept idle: one that is given back before the view is closed.
+    # With MAX_KEPT 0 a connection that is given back before the view would be closed.
     with support.settings_as(PERSISTCONN_MAX_KEPT=0):
         assert get("/tenant/").text == "acme"
 
 
-def test_another_thread_does_not_see_what_an_app_set_in_request_started(uninstalled):
+def test_another_thread_does_not_see_a_parameter_that_an_app_set_in_request_started(uninstalled):
     seen = []
 
     def look_from_another_thread(**kwargs):
@@ -340,7 +340,9 @@ def connect_after_djangos(signal, receiver):
 
 
 @pytest.mark.parametrize("connect", [connect_before_djangos, connect_after_djangos])
-def test_a_row_written_in_request_finished_is_kept_or_lost_as_in_stock(connect, uninstalled, rows):
+def test_a_row_written_in_request_finished_is_kept_or_lost_as_in_stock_django(
+    connect, uninstalled, rows
+):
     connect(signals.request_finished, audit)
     get("/uncommitted/")
     connection.close()

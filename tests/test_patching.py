@@ -1,5 +1,7 @@
-"""The engine: puts wrappers in place and takes them away without a trace. On classes of its own, and
-on signals of Django's."""
+"""The patching engine puts wrappers in place and takes them away without a trace.
+
+These tests patch classes of their own, and signals of Django's class.
+"""
 
 from __future__ import absolute_import
 
@@ -90,7 +92,7 @@ def hot(attribute):
         ("function", lambda m: m.function()),
     ],
 )
-def test_a_wrapper_is_called_and_undoing_it_restores_the_identical_object(target, attribute, call):
+def test_a_wrapper_is_called_and_undo_restores_the_identical_object(target, attribute, call):
     parent = target if "." not in attribute else getattr(target, attribute.split(".")[0])
     before, answer = dict(vars(parent)), call(target)
     patches = patcher(wrap(attribute))
@@ -117,7 +119,7 @@ def test_undoing_twice_undoes_once(target):
     assert target.Base().plain() == "plain"
 
 
-def test_while_it_is_off_calls_pass_through(target):
+def test_calls_pass_through_wrappers_while_the_switch_is_off(target):
     patches = patcher(wrap("Base.plain"), hot("Base.inherited"))
     patches.switch.is_on = False
     patches.apply()
@@ -143,7 +145,7 @@ def test_a_hot_row_wraps_methods_and_functions_and_is_undone_exactly(target):
     assert (dict(vars(target.Base)), dict(vars(target.Child)), target.function) == before
 
 
-def test_all_or_nothing(target):
+def test_no_row_stays_applied_if_another_row_fails(target):
     before = dict(vars(target.Base))
     patches = patcher(wrap("Base.plain"), wrap("Base.missing"))
     with pytest.raises(AttributeError):
@@ -152,14 +154,14 @@ def test_all_or_nothing(target):
     assert not patches.applied
 
 
-def test_an_optional_row_may_have_no_module(target):
+def test_an_optional_row_without_its_module_is_skipped(target):
     patches = patcher(OptionalWrap("patching_missing", "function", shout, "a test"))
     patches.apply()
     assert patches.applied
     patches.undo()
 
 
-def test_somebody_elses_later_patch_is_left_alone_and_said(target, caplog):
+def test_undo_leaves_a_later_patch_by_somebody_else_alone_and_logs_a_warning(target, caplog):
     patches = patcher(wrap("Base.plain"))
     patches.apply()
     ours = vars(target.Base)["plain"]
@@ -175,7 +177,7 @@ def test_somebody_elses_later_patch_is_left_alone_and_said(target, caplog):
     assert "patching_target.Base.plain has been patched by somebody else" in caplog.text
 
 
-def test_what_was_left_under_somebody_elses_patch_is_used_again(target):
+def test_a_wrapper_left_under_somebody_elses_patch_is_used_again(target):
     patches = patcher(wrap("Base.plain"))
     patches.apply()
     ours = vars(target.Base)["plain"]
@@ -185,7 +187,7 @@ def test_what_was_left_under_somebody_elses_patch_is_used_again(target):
     assert target.Base().plain() == "theirs plain!"
 
 
-def test_a_module_that_imported_the_name_gets_what_the_source_has(target, monkeypatch):
+def test_a_module_that_imported_a_function_gets_the_function_of_its_source(target, monkeypatch):
     importer = types.ModuleType("patching_importer")
     importer.function = stock = target.function
     monkeypatch.setitem(sys.modules, "patching_importer", importer)
@@ -197,7 +199,9 @@ def test_a_module_that_imported_the_name_gets_what_the_source_has(target, monkey
     assert importer.function is target.function is stock
 
 
-def test_so_does_one_that_is_imported_later_once_it_is_undone(target, monkeypatch):
+def test_a_module_that_imported_the_patched_function_gets_the_stock_function_at_undo(
+    target, monkeypatch
+):
     stock = target.function
     row = Import("patching_importer", "patching_target", "function", "a test")
     patches = patcher(wrap("function"), row)
@@ -249,7 +253,7 @@ def signal_with(*connected):
     return signal
 
 
-def test_a_signal_is_received_by_what_the_source_has(target):
+def test_a_signal_is_received_by_the_function_of_the_source(target):
     stock = target.function
     patches = patcher(wrap("function"), receiver())
     patches.apply()
@@ -258,7 +262,7 @@ def test_a_signal_is_received_by_what_the_source_has(target):
     assert received(target) == [stock]
 
 
-def test_a_receiver_that_was_disconnected_by_hand_stays_so_when_it_is_undone(target):
+def test_a_receiver_disconnected_by_hand_before_apply_stays_disconnected_at_undo(target):
     target.signal.disconnect(target.function)
     patches = patcher(wrap("function"), receiver())
     patches.apply()
@@ -267,7 +271,7 @@ def test_a_receiver_that_was_disconnected_by_hand_stays_so_when_it_is_undone(tar
     assert received(target) == []
 
 
-def test_a_receiver_that_is_disconnected_by_hand_while_replaced_stays_so_when_it_is_undone(target):
+def test_a_receiver_disconnected_by_hand_while_replaced_stays_disconnected_at_undo(target):
     patches = patcher(wrap("function"), receiver())
     patches.apply()
     target.signal.disconnect(target.function)
@@ -275,7 +279,7 @@ def test_a_receiver_that_is_disconnected_by_hand_while_replaced_stays_so_when_it
     assert received(target) == []
 
 
-def test_a_receiver_takes_the_place_of_the_one_that_it_replaces(target, between):
+def test_a_receiver_takes_the_place_of_the_replaced_receiver(target, between):
     before, after = between
     patches = patcher(wrap("function"), receiver())
     patches.apply()
@@ -283,7 +287,7 @@ def test_a_receiver_takes_the_place_of_the_one_that_it_replaces(target, between)
     patches.undo()
 
 
-def test_undoing_a_receiver_puts_the_replaced_one_in_its_place(target, between):
+def test_undo_puts_the_replaced_receiver_back_in_its_place(target, between):
     before, after = between
     stock = target.function
     patches = patcher(wrap("function"), receiver())
@@ -294,7 +298,7 @@ def test_undoing_a_receiver_puts_the_replaced_one_in_its_place(target, between):
     assert received(target) == [before, stock, after, later]
 
 
-def test_a_receiver_in_place_of_one_that_was_disconnected_by_hand_is_the_last(target, between):
+def test_a_receiver_comes_last_if_the_replaced_receiver_was_disconnected_by_hand(target, between):
     before, after = between
     target.signal.disconnect(target.function)
     patches = patcher(wrap("function"), receiver())
@@ -304,7 +308,7 @@ def test_a_receiver_in_place_of_one_that_was_disconnected_by_hand_is_the_last(ta
     assert received(target) == [before, after]
 
 
-def test_receivers_that_are_garbage_do_not_shift_the_place(target):
+def test_receivers_that_are_garbage_do_not_shift_the_place_of_a_receiver(target):
     gone, before, after = receivers("gone", "before", "after")
     target.signal = signal_with(gone, before, target.function, after)
     del gone
@@ -314,7 +318,7 @@ def test_receivers_that_are_garbage_do_not_shift_the_place(target):
     patches.undo()
 
 
-def test_a_send_under_way_misses_no_receiver_while_another_one_is_replaced(target, between):
+def test_a_send_under_way_misses_no_receiver_while_a_receiver_is_replaced(target, between):
     entry_after = target.signal.receivers[2]
     patches = patcher(wrap("function"), receiver())
     sending = iter(target.signal.receivers)
@@ -325,7 +329,7 @@ def test_a_send_under_way_misses_no_receiver_while_another_one_is_replaced(targe
 
 
 class SendingSignal(Signal):
-    """Sends at each connect(), as another thread may that is faster than this one."""
+    """Sends at each connect(), as another, faster thread may."""
 
     def connect(self, *args, **kwargs):
         Signal.connect(self, *args, **kwargs)

@@ -60,7 +60,7 @@ def pool():
 
 
 def without_checks(pool):
-    """The pool finds no fault in an idle connection: a stand-in for asking its driver."""
+    """Let the pool find no fault in idle connections: a stand-in for asking their driver."""
     pool.check_idle = lambda entry: None
     return pool
 
@@ -79,25 +79,25 @@ def is_new(entry):
     return entry.raw is None
 
 
-def test_at_first_there_is_only_a_slot_to_open_one_in(pool):
+def test_an_empty_pool_gives_out_an_entry_that_is_not_open(pool):
     assert is_new(pool.acquire())
 
 
-def test_what_was_released_is_acquired_again(pool, driver):
+def test_a_released_entry_is_acquired_again(pool, driver):
     entry = opened(pool, driver)
     pool.release(entry)
     assert pool.acquire() is entry
     assert is_new(pool.acquire())
 
 
-def test_the_last_released_is_the_first_acquired(pool, driver):
+def test_the_entry_released_last_is_acquired_first(pool, driver):
     first, second = opened(pool, driver), opened(pool, driver)
     pool.release(first)
     pool.release(second)
     assert pool.acquire() is second
 
 
-def test_those_with_a_fault_are_discarded_under_it(pool, driver):
+def test_idle_entries_with_a_fault_are_discarded_and_counted_under_that_fault(pool, driver):
     entries = [opened(pool, driver) for number in range(3)]
     for entry in entries:
         pool.release(entry)
@@ -107,7 +107,7 @@ def test_those_with_a_fault_are_discarded_under_it(pool, driver):
     assert pool.stats()["discarded"] == {"dead": 2}
 
 
-def test_a_doomed_one_is_closed_when_released(pool, driver):
+def test_a_doomed_entry_is_closed_when_released(pool, driver):
     entry = opened(pool, driver)
     entry.doom = "busy"
     pool.release(entry)
@@ -115,7 +115,7 @@ def test_a_doomed_one_is_closed_when_released(pool, driver):
     assert pool.stats()["discarded"] == {"busy": 1}
 
 
-def test_one_given_back_after_nothing_is_kept_any_more_is_closed_and_counted_once(pool, driver):
+def test_an_entry_released_after_keeping_was_switched_off_is_closed_and_counted_once(pool, driver):
     entry = opened(pool, driver)
     pool.keep(False)
     pool.keep(True)
@@ -124,7 +124,7 @@ def test_one_given_back_after_nothing_is_kept_any_more_is_closed_and_counted_onc
     assert pool.stats()["discarded"] == {"closed by caller": 1}
 
 
-def test_drain_closes_the_idle_at_once_and_the_others_when_released(pool, driver):
+def test_drain_closes_idle_entries_at_once_and_the_others_when_released(pool, driver):
     idle, used = opened(pool, driver), opened(pool, driver)
     pool.release(idle)
     pool.drain()
@@ -133,21 +133,21 @@ def test_drain_closes_the_idle_at_once_and_the_others_when_released(pool, driver
     assert driver.closed == [idle.raw, used.raw]
 
 
-def test_what_is_opened_after_a_drain_is_kept(pool, driver):
+def test_an_entry_opened_after_a_drain_is_kept(pool, driver):
     pool.drain()
     entry = opened(pool, driver)
     pool.release(entry)
     assert pool.acquire() is entry
 
 
-def test_a_pool_that_keeps_nothing_closes_what_is_released(pool, driver):
+def test_a_pool_that_keeps_nothing_closes_a_released_entry(pool, driver):
     pool.keep(False)
     entry = opened(pool, driver)
     pool.release(entry)
     assert driver.closed == [entry.raw]
 
 
-def test_the_counts(pool, driver):
+def test_stats_counts_opened_reused_idle_and_used_entries(pool, driver):
     first, second = opened(pool, driver), opened(pool, driver)
     pool.release(first)
     pool.acquire()
@@ -156,14 +156,14 @@ def test_the_counts(pool, driver):
     assert pool.stats() == dict(expected, waiting=0, wait_seconds=0)
 
 
-def test_one_found_dead_is_not_counted_as_reused(pool, driver):
+def test_an_entry_found_dead_is_not_counted_as_reused(pool, driver):
     pool.release(opened(pool, driver))
     pool.check_idle = lambda entry: "dead"
     pool.acquire()
     assert pool.stats()["reused"] == 0
 
 
-def test_one_whose_owner_is_gone_is_not_in_use(pool, driver):
+def test_a_dropped_entry_is_counted_as_lost_and_not_as_in_use(pool, driver):
     opened(pool, driver)
     gc.collect()
     stats = pool.stats()
@@ -193,7 +193,7 @@ def test_a_stand_in_answers_for_its_connection_and_leaves_it_open():
 
 
 class User(object):
-    """Stands in for a Database, the settings by which a wrapper leads to a pool."""
+    """Stands in for a Database: the settings by which a wrapper finds its pool."""
 
     now, values = True, UNBOUNDED
 
@@ -227,7 +227,7 @@ def test_a_pool_that_its_last_user_has_left_is_closed_and_forgotten(driver):
     assert pools.use("a", "default", user) is not pool
 
 
-def test_a_pool_that_was_left_closes_what_is_released_later(driver):
+def test_a_pool_that_was_left_closes_an_entry_released_later(driver):
     pools, user = Pools(), User()
     pools.keep(True)
     pool = pools.use("a", "default", user)
@@ -251,7 +251,7 @@ def test_the_counts_of_a_forgotten_pool_stay(driver):
     assert (stats["opened"], stats["discarded"]) == (1, {"closed by caller": 1})
 
 
-def test_a_pool_shows_its_state(driver):
+def test_the_repr_of_a_pool_shows_its_counts(driver):
     pool = Pool(UNBOUNDED, alias="default")
     pool.release(opened(pool, driver))
     assert repr(pool) == "<Pool of default: 0 in use, 1 idle, 0 waiting>"
@@ -261,7 +261,7 @@ def test_a_pool_shows_its_state(driver):
 
 
 def acquire_one(pool, timeout=0):
-    """Acquire an entry of at most one."""
+    """Acquire an entry of a pool with max_conns=1."""
     bound(pool, max_conns=1, timeout=timeout)
     return pool.acquire()
 
@@ -271,13 +271,13 @@ def exhausted(pool, timeout=0):
         acquire_one(pool, timeout)
 
 
-def test_no_more_than_max_conns_are_given_out(pool):
+def test_no_more_than_max_conns_entries_are_given_out(pool):
     held = acquire_one(pool)
     exhausted(pool)
     assert is_new(held)
 
 
-def test_one_that_was_never_opened_frees_its_slot_when_forgotten(pool):
+def test_an_entry_that_was_never_opened_frees_its_slot_when_removed(pool):
     pool.remove(acquire_one(pool), "error")
     assert is_new(acquire_one(pool))
 
@@ -295,7 +295,7 @@ def test_a_discarded_entry_frees_its_slot(pool, driver):
     assert is_new(acquire_one(pool))
 
 
-def test_one_with_a_fault_leaves_its_slot_to_who_found_it(pool, driver):
+def test_an_entry_with_a_fault_leaves_its_slot_to_the_caller_that_found_the_fault(pool, driver):
     pool.release(opened(pool, driver))
     bound(pool, max_conns=1)
     pool.check_idle = lambda entry: "dead"
@@ -304,7 +304,7 @@ def test_one_with_a_fault_leaves_its_slot_to_who_found_it(pool, driver):
     exhausted(pool)
 
 
-def test_a_surplus_is_closed_when_given_back(pool, driver):
+def test_an_entry_beyond_max_kept_is_closed_when_released(pool, driver):
     kept, surplus = opened(pool, driver), opened(pool, driver)
     bound(pool, max_kept=1)
     pool.release(kept)
@@ -314,7 +314,7 @@ def test_a_surplus_is_closed_when_given_back(pool, driver):
 
 
 @pytest.mark.parametrize("reason, limit", [("age", "max_age"), ("idle", "max_idle")])
-def test_idle_connections_whose_time_is_over_are_closed(pool, driver, clock, reason, limit):
+def test_idle_connections_past_max_age_or_max_idle_are_closed(pool, driver, clock, reason, limit):
     bound(pool, **{limit: 10})
     first = opened(pool, driver)
     pool.release(first)
@@ -334,7 +334,7 @@ def test_an_entry_given_back_twice_is_idle_once(pool, driver):
     assert is_new(pool.acquire())
 
 
-def test_a_connection_that_somebody_still_uses_keeps_its_slot_when_it_is_let_go(pool, driver):
+def test_a_connection_that_is_let_go_keeps_its_slot_while_somebody_uses_it(pool, driver):
     entry = opened(pool, driver)
     user = entry.raw
     pool.let_go(entry, "busy")
@@ -359,7 +359,7 @@ def acquire_in_thread(pool, got, name, timeout=10):
     return thread
 
 
-def test_who_waits_is_served_in_the_order_of_arrival(pool, driver):
+def test_waiters_are_served_in_the_order_of_arrival(pool, driver):
     entry, got, threads = opened(pool, driver), [], []
     for name in range(4):
         threads.append(acquire_in_thread(pool, got, name))
@@ -373,7 +373,7 @@ def test_who_waits_is_served_in_the_order_of_arrival(pool, driver):
     assert set(given for _, given in got) == set([entry])
 
 
-def test_who_comes_later_does_not_overtake_who_waits(pool, driver):
+def test_a_later_caller_does_not_overtake_a_waiter(pool, driver):
     entry, got = opened(pool, driver), []
     thread = acquire_in_thread(pool, got, "waiting")
     assert waiting(pool, 1)
@@ -383,7 +383,7 @@ def test_who_comes_later_does_not_overtake_who_waits(pool, driver):
     exhausted(pool)
 
 
-def test_a_freed_slot_is_given_to_who_waits(pool, driver):
+def test_the_slot_of_a_discarded_entry_is_given_to_a_waiter(pool, driver):
     entry, got = opened(pool, driver), []
     thread = acquire_in_thread(pool, got, "waiting")
     assert waiting(pool, 1)
@@ -392,7 +392,7 @@ def test_a_freed_slot_is_given_to_who_waits(pool, driver):
     assert is_new(got[0][1])
 
 
-def test_so_is_the_slot_of_one_that_everybody_lost(pool, driver):
+def test_the_slot_of_a_dropped_entry_is_given_to_a_waiter(pool, driver):
     entry, got = opened(pool, driver), []
     thread = acquire_in_thread(pool, got, "waiting")
     assert waiting(pool, 1)
@@ -403,7 +403,7 @@ def test_so_is_the_slot_of_one_that_everybody_lost(pool, driver):
 
 
 class FreedInBetween(Slot):
-    """Another thread frees it between two looks: a stand-in for a switch of threads there."""
+    """A slot that is freed between two looks at it: a stand-in for a switch of threads there."""
 
     @property
     def _watched(self):
@@ -416,14 +416,14 @@ class FreedInBetween(Slot):
 
 
 @pytest.mark.parametrize("ask", [Slot.has_ended, Slot.raw])
-def test_a_slot_that_another_thread_frees_at_this_moment_can_be_asked(pool, driver, ask):
+def test_a_slot_can_be_asked_while_another_thread_frees_it(pool, driver, ask):
     slot = FreedInBetween(pool)
     entry = Entry(pool, slot, 0)
     assert not ask(slot)
     del entry
 
 
-def test_a_wait_ends_in_time_and_says_how_long_it_was(pool, driver):
+def test_a_wait_that_times_out_reports_its_duration(pool, driver):
     held = opened(pool, driver)
     with pytest.raises(Exhausted) as error:
         acquire_one(pool, 0.05)
@@ -434,7 +434,7 @@ def test_a_wait_ends_in_time_and_says_how_long_it_was(pool, driver):
 
 
 def interrupt_a_wait(pool, monkeypatch, before=lambda: None):
-    """A stand-in for Ctrl-C, which comes to the main thread when it likes."""
+    """Interrupt a wait: a stand-in for Ctrl-C, which comes to the main thread at any moment."""
 
     def interrupted(waiter, seconds):
         before()
@@ -446,7 +446,7 @@ def interrupt_a_wait(pool, monkeypatch, before=lambda: None):
     monkeypatch.undo()
 
 
-def test_a_wait_that_is_interrupted_leaves_no_waiter_and_no_slot(pool, driver, monkeypatch):
+def test_an_interrupted_wait_leaves_no_waiter_and_takes_no_slot(pool, driver, monkeypatch):
     held = opened(pool, driver)
     interrupt_a_wait(pool, monkeypatch)
     assert pool.stats()["waiting"] == 0
@@ -454,7 +454,7 @@ def test_a_wait_that_is_interrupted_leaves_no_waiter_and_no_slot(pool, driver, m
     assert acquire_one(pool) is held
 
 
-def test_one_that_was_given_to_an_interrupted_waiter_goes_to_the_next(pool, driver, monkeypatch):
+def test_an_entry_given_to_an_interrupted_waiter_goes_to_the_next_caller(pool, driver, monkeypatch):
     held = opened(pool, driver)
     interrupt_a_wait(pool, monkeypatch, lambda: pool.release(held))
     assert acquire_one(pool) is held
@@ -463,8 +463,8 @@ def test_one_that_was_given_to_an_interrupted_waiter_goes_to_the_next(pool, driv
 BOUND, STEPS, WORKERS = 4, 12000, 12
 
 
-def test_the_invariants_hold_at_every_step_of_a_random_life(pool, driver):
-    """Workers acquire, give back, fail to connect, time out, drop and discard, as chance has it."""
+def test_the_invariants_of_a_pool_hold_at_every_step_of_a_random_life(pool, driver):
+    """Workers acquire, give back, fail to connect, time out, drop and discard at random."""
     seed = random.randrange(10**6)
     faults = random.Random(seed)
     pool.check_idle = lambda entry: "dead" if faults.random() < 0.1 else None

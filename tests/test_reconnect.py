@@ -38,14 +38,14 @@ def item():
 
 
 def own_pid():
-    """The backend, asked by a cursor of the user's own. It leaves no transaction."""
+    """The backend, asked by a user's cursor. Leaves no transaction."""
     before = pid()
     end_transaction()
     return before
 
 
 def raises_once(work):
-    """Whether the loss is raised, and the next statement is served by another session."""
+    """Whether ``work()`` first raises the loss, and then is served by another session."""
     with pytest.raises(support.database_errors()):
         work()
     return work() in backends()
@@ -57,10 +57,10 @@ def ended(rows):
     end_of_work()
 
 
-# Nothing but the ORM: there is no state to lose.
+# Sessions that only the ORM has used: there is no state to lose.
 
 
-def test_a_unit_of_the_orm_alone_survives_ten_kills():
+def test_a_unit_of_work_of_the_orm_alone_survives_ten_kills():
     pids = []
     for _turn in range(10):
         pids.append(orm_pid())
@@ -164,13 +164,13 @@ def test_after_work_of_the_orm_a_lost_session_is_replaced(use):
 
 
 @pytest.mark.parametrize("use", OF_THE_ORM, ids=lambda use: use.__name__)
-def test_work_of_the_orm_is_done_by_another_session_when_its_own_is_lost(use):
+def test_work_of_the_orm_goes_on_in_a_new_session_when_its_session_is_lost(use):
     orm_pid()
     assert kill_backends() == 1
     use()
 
 
-def test_a_cursor_of_ones_own_may_be_the_first_to_meet_the_loss():
+def test_a_users_cursor_opened_after_the_orms_session_was_lost_gets_a_new_session():
     before = orm_pid()
     assert kill_backends() == 1
     assert own_pid() != before
@@ -187,7 +187,7 @@ def test_a_loss_inside_a_transaction_of_the_orm_is_raised(rows):
     assert rows() == []
 
 
-# A cursor of one's own: who knows what it has set?
+# Sessions that the user has used directly: nobody knows what state they hold.
 
 
 def a_cursor():
@@ -243,7 +243,7 @@ of_ones_own = pytest.mark.parametrize("use", OF_ONES_OWN, ids=lambda use: use.__
 
 
 @of_ones_own
-def test_the_loss_of_a_session_with_something_of_ones_own_is_raised_once(use):
+def test_the_loss_of_a_session_that_the_user_used_directly_is_raised_once(use):
     use()
     end_transaction()
     assert kill_backends() == 1
@@ -251,7 +251,7 @@ def test_the_loss_of_a_session_with_something_of_ones_own_is_raised_once(use):
 
 
 @of_ones_own
-def test_the_next_unit_of_work_begins_without_anything_of_ones_own(use):
+def test_direct_use_of_a_session_does_not_count_in_the_next_unit_of_work(use):
     use()
     end_of_work()
     orm_pid()
@@ -260,7 +260,7 @@ def test_the_next_unit_of_work_begins_without_anything_of_ones_own(use):
 
 
 @of_ones_own
-def test_at_the_end_of_its_work_a_lost_session_raises_nothing(use):
+def test_the_end_of_work_raises_nothing_if_its_session_was_lost(use):
     use()
     end_transaction()
     assert kill_backends() == 1
@@ -278,13 +278,13 @@ def test_a_loss_while_autocommit_is_off_is_raised():
         count()
 
 
-def test_the_loss_is_raised_to_a_cursor_of_ones_own_too():
+def test_the_loss_of_a_session_with_a_users_cursor_is_raised_to_the_next_users_cursor():
     own_pid()
     assert kill_backends() == 1
     assert raises_once(own_pid)
 
 
-def test_after_the_error_the_new_session_is_one_of_the_orm_alone():
+def test_the_session_after_a_raised_loss_counts_as_used_by_the_orm_alone():
     own_pid()
     assert kill_backends() == 1
     assert raises_once(orm_pid)
@@ -292,7 +292,7 @@ def test_after_the_error_the_new_session_is_one_of_the_orm_alone():
     assert orm_pid() in backends()
 
 
-def test_after_the_error_a_cursor_of_ones_own_counts_again():
+def test_a_users_cursor_counts_again_in_the_session_after_a_raised_loss():
     own_pid()
     assert kill_backends() == 1
     assert raises_once(own_pid)
@@ -300,7 +300,7 @@ def test_after_the_error_a_cursor_of_ones_own_counts_again():
     assert raises_once(own_pid)
 
 
-def test_the_next_request_begins_without_a_cursor_of_ones_own():
+def test_a_users_cursor_in_a_request_does_not_count_after_that_request():
     assert get("/pid/").status == 200
     orm_pid()
     assert kill_backends() == 1
@@ -308,7 +308,7 @@ def test_the_next_request_begins_without_a_cursor_of_ones_own():
 
 
 @pytest.mark.skipif(support.BEFORE_1_6, reason="a block that lost its session stays dirty there")
-def test_the_loss_is_raised_in_the_next_transaction_once(rows):
+def test_a_loss_between_transactions_is_raised_once_in_the_next_transaction(rows):
     own_pid()
     assert kill_backends() == 1
     with pytest.raises(support.database_errors()):
@@ -317,7 +317,7 @@ def test_the_loss_is_raised_in_the_next_transaction_once(rows):
     assert rows() == ["created"]
 
 
-def test_what_one_database_has_does_not_concern_another():
+def test_a_users_cursor_on_one_database_does_not_affect_another_database():
     own_pid()
     orm_pid("other")
     assert kill_backends() == 2
@@ -326,7 +326,7 @@ def test_what_one_database_has_does_not_concern_another():
         orm_pid()
 
 
-# What was lost without an error.
+# State that would otherwise be lost without an error.
 
 
 @pytest.fixture
@@ -346,7 +346,7 @@ def execute(sql):
         connection._commit()
 
 
-def test_a_role_is_never_given_up_unnoticed(limited):
+def test_the_loss_of_a_session_with_a_set_role_is_raised(limited):
     execute("SET ROLE limited")
     assert orm_session().role == "limited"
     assert kill_backends() == 1
@@ -354,7 +354,7 @@ def test_a_role_is_never_given_up_unnoticed(limited):
         orm_session()
 
 
-def test_the_parameter_of_a_tenant_is_never_given_up_unnoticed():
+def test_the_loss_of_a_session_with_a_set_parameter_is_raised():
     execute("SET app.tenant = 'mine'")
     assert orm_session().tenant == "mine"
     assert kill_backends() == 1
@@ -362,7 +362,7 @@ def test_the_parameter_of_a_tenant_is_never_given_up_unnoticed():
         orm_session()
 
 
-def test_a_leader_that_lost_its_lock_is_told(clock):
+def test_the_loss_of_a_session_with_an_advisory_lock_is_raised(clock):
     fetch("SELECT 1 FROM (SELECT pg_advisory_lock(7)) held")
     end_transaction()
     clock.forward(10)
@@ -375,7 +375,7 @@ def test_a_leader_that_lost_its_lock_is_told(clock):
 
 
 @of_ones_own
-def test_no_check_is_sent_in_the_middle_of_work_with_something_of_ones_own(use, clock, pings):
+def test_no_check_is_sent_in_the_middle_of_work_that_uses_the_session_directly(use, clock, pings):
     use()
     end_transaction()
     clock.forward(10)
@@ -384,14 +384,14 @@ def test_no_check_is_sent_in_the_middle_of_work_with_something_of_ones_own(use, 
     assert pings == []
 
 
-def test_a_session_of_the_orm_alone_is_checked_in_the_middle_of_work(clock, pings):
+def test_a_session_used_by_the_orm_alone_is_checked_in_the_middle_of_work(clock, pings):
     orm_pid()
     clock.forward(10)
     orm_pid()
     assert pings == [True]
 
 
-def test_a_slow_check_cannot_cost_a_leader_its_lock(clock, monkeypatch):
+def test_a_slow_check_cannot_cost_a_session_its_advisory_lock(clock, monkeypatch):
     # A stand-in for a server that answers too late: a real one would need a session that hangs.
     from persistconn import drivers
 
@@ -404,7 +404,7 @@ def test_a_slow_check_cannot_cost_a_leader_its_lock(clock, monkeypatch):
     assert support.ask("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 1
 
 
-# Work that ends itself.
+# Loops that end their units of work themselves.
 
 
 def test_a_loop_that_ends_its_work_survives_ten_kills():
@@ -428,7 +428,7 @@ def test_a_loop_that_ends_its_work_survives_kills_at_its_end():
 
 @pytest.mark.parametrize("value", ["orm", "always", "never"])
 @pytest.mark.parametrize("ask", [orm_pid, own_pid])
-def test_a_dead_session_is_always_replaced_before_its_first_use(value, ask):
+def test_a_dead_idle_session_is_replaced_at_checkout_under_every_reconnect(value, ask):
     with reconnect(value):
         before = ask()
         end_of_work()
@@ -436,7 +436,7 @@ def test_a_dead_session_is_always_replaced_before_its_first_use(value, ask):
         assert ask() != before
 
 
-def test_reconnect_always_replaces_a_session_with_a_cursor_of_ones_own():
+def test_reconnect_always_replaces_a_lost_session_with_a_users_cursor():
     with reconnect("always"):
         pids = []
         for _turn in range(10):
@@ -445,7 +445,7 @@ def test_reconnect_always_replaces_a_session_with_a_cursor_of_ones_own():
         assert len(set(pids)) == 10
 
 
-def test_reconnect_always_checks_a_session_with_a_cursor_of_ones_own(clock, pings):
+def test_reconnect_always_checks_a_session_with_a_users_cursor(clock, pings):
     with reconnect("always"):
         own_pid()
         clock.forward(10)
@@ -495,7 +495,7 @@ def test_one_database_can_have_a_reconnect_of_its_own():
             own_pid()
 
 
-def test_the_reconnect_of_a_database_goes_before_the_projects():
+def test_the_reconnect_of_a_database_overrides_the_reconnect_of_the_project():
     with reconnect("always"), database_as(PERSISTCONN={"RECONNECT": "never"}):
         orm_pid()
         assert kill_backends() == 1
@@ -504,7 +504,7 @@ def test_the_reconnect_of_a_database_goes_before_the_projects():
 
 
 @pytest.mark.parametrize("value", ["sometimes", True, None, 1])
-def test_a_bad_reconnect_is_named_with_what_is_allowed(value):
+def test_a_bad_value_of_reconnect_is_reported_with_the_allowed_values(value):
     from persistconn import conf
 
     with reconnect(value):

@@ -26,7 +26,7 @@ def test_the_request_after_a_kill_is_a_200_on_a_new_backend():
     assert int(response.text) != before
 
 
-def test_all_idle_backends_may_have_died():
+def test_a_request_is_served_after_all_idle_backends_have_died():
     get("/both/")
     assert kill_backends() == 2
     assert get("/both/").status == 200
@@ -40,13 +40,13 @@ def test_after_max_age_there_is_a_new_backend(clock):
     assert wait_until(lambda: backends() == [after])
 
 
-def test_before_max_age_there_is_not(clock):
+def test_before_max_age_the_backend_stays_the_same(clock):
     (before,) = ask_for_pids(1)
     clock.forward(560)
     assert ask_for_pids(1) == [before]
 
 
-def test_off_is_stock_django_with_a_backend_a_request():
+def test_while_disabled_each_request_has_a_new_backend_as_in_stock_django():
     persistconn.disable()
     try:
         assert len(set(ask_for_pids(5))) == 5
@@ -55,7 +55,7 @@ def test_off_is_stock_django_with_a_backend_a_request():
         persistconn.enable()
 
 
-def test_on_again_it_keeps_them_again():
+def test_connections_are_kept_again_after_enable():
     persistconn.disable()
     ask_for_pids(1)
     persistconn.enable()
@@ -72,7 +72,7 @@ def test_the_time_zone_is_kept_throughout():
     assert zones == ["America/Chicago"] * 5
 
 
-def test_a_test_client_request_in_between_changes_nothing():
+def test_a_request_of_the_test_client_in_between_keeps_the_same_backend():
     from django.test.client import Client
 
     before = ask_for_pids(2)
@@ -87,7 +87,7 @@ def test_a_request_whose_view_raises_gives_its_connection_back():
     assert ask_for_pids(1) == before
 
 
-def test_what_a_view_left_uncommitted_is_rolled_back(rows):
+def test_a_row_that_a_view_left_uncommitted_is_rolled_back(rows):
     before = ask_for_pids(1)
     assert get("/uncommitted/").status == 200
     assert support.states() == ["idle"]
@@ -95,7 +95,7 @@ def test_what_a_view_left_uncommitted_is_rolled_back(rows):
     assert rows() == []
 
 
-def test_each_database_keeps_its_own():
+def test_each_database_keeps_a_connection_of_its_own():
     first, second = get("/both/").text, get("/both/").text
     assert first == second
     assert len(set(first.split())) == 2
@@ -106,7 +106,7 @@ def test_a_request_without_a_query_takes_no_connection():
     assert backends() == []
 
 
-def test_stats_tell_it():
+def test_stats_counts_opened_reused_idle_and_used_connections():
     before = persistconn.stats()["default"]
     ask_for_pids(4)
     after = persistconn.stats()["default"]

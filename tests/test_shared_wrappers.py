@@ -1,4 +1,4 @@
-"""A wrapper that several threads use: whose it is, and what happens when two of them end it."""
+"""A wrapper that several threads use: who owns it, and what happens when two threads end it."""
 
 from __future__ import absolute_import
 
@@ -62,7 +62,7 @@ def here(work):
     return work()
 
 
-# Whose it is. A helper is a thread that is given the wrapper, as an object.
+# The owner of a wrapper, and its helpers: threads that are given the wrapper, as an object.
 
 opened_by = pytest.mark.parametrize("opened_by", [here, in_thread], ids=["owner", "helper"])
 
@@ -79,7 +79,7 @@ def test_the_end_of_a_helpers_work_does_not_end_a_shared_wrapper(shared, opened_
     assert ask(shared, "SELECT count(*) FROM mine") == 0
 
 
-def test_a_helper_that_opens_a_shared_wrapper_and_ends_its_work_does_not_end_it(shared):
+def test_a_helper_that_opened_a_shared_wrapper_does_not_end_that_wrapper_with_its_work(shared):
     def helper():
         execute(shared, "CREATE TEMP TABLE mine (name text)")
         end_of_work()
@@ -111,7 +111,7 @@ BEGINNINGS = [begin_by_hand] + ([] if support.BEFORE_1_6 else [switch_autocommit
 
 @opened_by
 @pytest.mark.parametrize("begin", BEGINNINGS, ids=lambda begin: begin.__name__)
-def test_what_a_helper_left_uncommitted_is_rolled_back_at_the_end_of_its_owners_work(
+def test_a_row_that_a_helper_left_uncommitted_is_rolled_back_at_the_end_of_the_owners_work(
     shared, rows, opened_by, begin
 ):
     opened_by(lambda: ask(shared))
@@ -157,7 +157,7 @@ def test_threads_that_share_a_wrapper_get_no_errors(shared):
     end_of_work()
 
 
-def test_threads_that_share_a_wrapper_get_no_errors_while_it_is_checked(shared):
+def test_threads_that_share_a_wrapper_get_no_errors_while_the_wrapper_is_checked(shared):
     ask(shared)
     with settings_as(PERSISTCONN_CHECK_AFTER=0):
         errors = []
@@ -175,7 +175,7 @@ def test_threads_that_share_a_wrapper_get_no_errors_while_it_is_checked(shared):
         end_of_work()
 
 
-# close() from a thread that may not.
+# close() from a thread that may not close the wrapper.
 
 
 def test_a_close_from_a_foreign_thread_leaves_the_connection_in_use():
@@ -192,7 +192,7 @@ def test_a_close_from_a_foreign_thread_leaves_the_connection_in_use():
         assert (stats()["in_use"], stats()["idle"]) == (0, 1)
 
 
-def test_after_a_close_from_a_foreign_thread_its_owner_closes_it():
+def test_the_owner_may_close_a_wrapper_after_a_refused_close_from_a_foreign_thread():
     before = pid()
     wrapper = connections["default"]
     with pytest.raises(DatabaseError):
@@ -202,11 +202,11 @@ def test_after_a_close_from_a_foreign_thread_its_owner_closes_it():
     assert (stats()["in_use"], stats()["idle"]) == (0, 0)
 
 
-# Two threads that end it at the same moment.
+# Two threads that end a wrapper at the same moment.
 
 
 def end(wrapper):
-    """End a unit of work that has the wrapper as its own, as a LiveServerTestCase's thread has."""
+    """End a unit of work whose thread has the wrapper as its own, as in a LiveServerTestCase."""
     put_wrapper(wrapper, "default")
     end_of_work()
 
@@ -219,11 +219,11 @@ def use(wrapper):
     try:
         ask(wrapper)
     except Exception:
-        pass  # as it is with stock Django, if somebody closes it meanwhile
+        pass  # as in stock Django, if another thread closes the wrapper meanwhile
 
 
 class Next(object):
-    """A thread that comes next, and has a connection until it is told to give it back."""
+    """The next thread, which has a connection until it is told to give it back."""
 
     def __init__(self):
         self.pids, self._got, self._ended = [], threading.Event(), threading.Event()
@@ -249,14 +249,15 @@ class Next(object):
 
 
 def assert_that_each_has_a_session_of_its_own(wrapper, others=()):
-    """The wrapper, if it is open, those that came meanwhile, and those that come now."""
+    """Check the wrapper, a new thread, and the threads that have the sessions ``others``."""
     pids = pids_at_once(2) + list(others)
     assert len(set(pids)) == len(pids)
 
 
 def assert_that_all_are_accounted_for(wrapper):
     assert wrapper.connection is None
-    # A session in the middle of a query is left to its user, whose error can be in a cycle with it.
+    # A session in the middle of a query is left to its user, whose error can be in a cycle with the
+    # session.
     gc.collect()
     assert stats()["in_use"] == 0
     assert wait_until(lambda: stats()["idle"] == len(backends()))
@@ -272,7 +273,7 @@ pairs = pytest.mark.parametrize(
 
 
 @pairs
-def test_a_wrapper_that_two_threads_end_at_once_gives_its_session_to_one(shared, one, other):
+def test_a_wrapper_that_two_threads_end_at_once_shares_no_session(shared, one, other):
     for _round in range(ROUNDS):
         ask(shared)
         together(partial(one, shared), partial(other, shared))
@@ -282,7 +283,8 @@ def test_a_wrapper_that_two_threads_end_at_once_gives_its_session_to_one(shared,
 
 OURS = os.path.dirname(persistconn.__file__)
 
-#: Seconds that other work has. If it takes longer, it waits for what the first thread holds.
+#: Seconds that the other work has. If it takes longer, it waits for something that the first thread
+#: holds.
 TURN = 0.2
 
 
@@ -327,7 +329,7 @@ def interrupt(one, line, other, wrapper):
     interruption = Interruption(line, meanwhile)
     try:
         in_thread(lambda: interruption.of(partial(one, wrapper)))
-        # One that Django opened by itself between two steps counts from its next use on.
+        # A connection that Django opened by itself between two steps counts from its next use on.
         if wrapper.connection is None:
             assert stats()["in_use"] == len(following.pids)
         assert_that_each_has_a_session_of_its_own(wrapper, following.pids)

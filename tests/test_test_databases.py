@@ -1,4 +1,4 @@
-"""What a test runner does with databases: queries never reach the real one, and it can be dropped."""
+"""Test databases of Django's runner: no query reaches the real one, each can be dropped."""
 
 from __future__ import absolute_import
 
@@ -37,14 +37,14 @@ def database():
         end_of_work()
 
 
-def test_no_query_reaches_the_real_database(request):
+def test_no_query_reaches_the_real_database_while_there_is_a_test_database(request):
     assert database() == support.DATABASE
     name = request.getfixturevalue("test_database")
     assert name != support.DATABASE
     assert [database(), in_thread(database), database()] == [name] * 3
 
 
-def test_it_can_be_dropped_while_connections_to_it_are_kept(request):
+def test_a_test_database_can_be_dropped_while_connections_to_it_are_kept(request):
     real = connections["default"].settings_dict["NAME"]
     connection.creation.create_test_db(verbosity=0, autoclobber=True)
     name = connections["default"].settings_dict["NAME"]
@@ -57,7 +57,7 @@ def test_it_can_be_dropped_while_connections_to_it_are_kept(request):
 
 
 @pytest.mark.skipif(django.VERSION < (1, 9), reason="the parallel test runner came with 1.9")
-def test_it_can_be_copied_while_connections_to_it_are_kept(test_database):
+def test_a_test_database_can_be_copied_while_connections_to_it_are_kept(test_database):
     in_thread(database)
     assert persistconn.stats()["default"]["idle"]
     number = {"suffix" if django.VERSION >= (2, 0) else "number": "1"}

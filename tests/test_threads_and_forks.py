@@ -15,7 +15,7 @@ from support import backends, end_of_work, in_child, in_thread, pid, unit_of_wor
 import persistconn
 
 
-def test_a_connection_given_back_in_one_thread_is_used_in_the_next():
+def test_a_connection_given_back_in_one_thread_is_used_in_the_next_thread():
     before = unit_of_work()
     assert in_thread(unit_of_work) == before
 
@@ -39,7 +39,7 @@ def test_threads_at_work_at_once_have_connections_of_their_own():
     assert sorted(pids) == backends()
 
 
-def test_what_was_used_last_is_used_next():
+def test_the_connection_used_last_is_used_next():
     gate = threading.Event()
 
     def work():
@@ -58,16 +58,16 @@ def test_what_was_used_last_is_used_next():
     end_of_work()
 
 
-def test_a_thread_that_ends_without_giving_back_leaves_nothing_open():
+def test_a_thread_that_ends_without_giving_back_leaves_no_session_open():
     for _turn in range(5):
         in_thread(pid)
     gc.collect()
     assert wait_until(lambda: backends() == [])
-    # Another thread closes them, and counts each only when its session is closed.
+    # Another thread closes the sessions, and counts each only when it is closed.
     assert wait_until(lambda: persistconn.stats()["default"]["in_use"] == 0)
 
 
-def test_a_wrapper_that_is_thrown_away_takes_its_connection_along():
+def test_the_connection_of_a_dropped_wrapper_is_closed():
     from django.db import connections
 
     wrapper = connections["default"].__class__(connections["default"].settings_dict, "another")
@@ -78,7 +78,7 @@ def test_a_wrapper_that_is_thrown_away_takes_its_connection_along():
     assert wait_until(lambda: backends() == [])
 
 
-def test_a_wrapper_that_is_in_no_settings_keeps_its_connection():
+def test_a_wrapper_made_by_hand_keeps_its_connection_when_other_work_ends():
     from django.db import connections
 
     wrapper = connections["default"].__class__(connections["default"].settings_dict, "another")
@@ -116,7 +116,7 @@ def test_a_child_does_not_use_a_connection_that_its_parent_has_in_use():
 
 
 @pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="Python has it since 3.7")
-def test_a_child_that_never_asks_does_not_keep_its_parents_sockets_open():
+def test_a_child_without_a_query_closes_its_copy_of_its_parents_socket():
     unit_of_work(), pid()
     ours = len(sockets())
 
@@ -151,7 +151,7 @@ def test_a_child_is_not_in_its_parents_transaction(rows):
 @pytest.mark.parametrize(
     "do", [connection.close, end_of_work, persistconn.drain, persistconn.disable, gc.collect]
 )
-def test_nothing_a_child_does_ends_its_parents_sessions(do):
+def test_no_action_of_a_child_ends_a_session_of_its_parent(do):
     in_use = pid()
     idle = in_thread(unit_of_work)
     assert in_child(do) == 0
@@ -161,11 +161,12 @@ def test_nothing_a_child_does_ends_its_parents_sessions(do):
     end_of_work()
 
 
-def test_nor_does_its_ending_in_good_order():
+def test_the_regular_exit_of_a_child_ends_no_session_of_its_parent():
     before = pid()
     child = os.fork()
     if child == 0:
-        # What sys.exit() runs at last; a real exit would end this test run's own output as well.
+        # The functions that sys.exit() runs at last; a real exit would also end this test run's
+        # output.
         import atexit
 
         getattr(atexit, "_run_exitfuncs", lambda: None)()
@@ -175,7 +176,7 @@ def test_nor_does_its_ending_in_good_order():
     end_of_work()
 
 
-def test_a_child_may_have_its_threads_before_it_asks_for_the_first_time():
+def test_all_threads_of_a_child_get_the_same_new_object_from_per_process():
     from persistconn.fork import PerProcess
 
     inherited = []

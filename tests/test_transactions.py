@@ -1,4 +1,4 @@
-"""No transaction outlives its request, however its view leaves it."""
+"""No transaction outlives its request, however the view leaves the transaction."""
 
 from __future__ import absolute_import
 
@@ -14,8 +14,9 @@ from support import end_of_work, get, pid, settings_as, wait_until
 
 import persistconn
 
-# What each view answers, and "+" where the row it writes is there afterwards. "err": Django 1.2 raises
-# out of its handler. A line that begins with 1.2 is for that one, where it differs.
+# The answer of each view, with "+" where the row that it writes is there afterwards. "err": the
+# handler of Django 1.2 raises. A line that begins with 1.2 replaces the line above it for Django
+# 1.2.
 TABLES = {
     "1.2 to 1.5": """
                                               OPTIONS autocommit  TRANSACTIONS_MANAGED
@@ -144,7 +145,7 @@ if support.BEFORE_1_6:
 
 
 def cases():
-    """(view, mode, whether with the middleware, answer, whether its row is there)"""
+    """Yield (view, mode, whether with the middleware, cell of the table)."""
     lines = [line.split() for line in TABLES[ERA].splitlines()]
     lines = [line for line in lines if line and not line[0].endswith(":")]
     rows = dict((line[0], line[1:]) for line in lines if len(line) == len(COLUMNS) + 1)
@@ -213,13 +214,15 @@ def test_the_table_names_every_view():
 
 
 @pytest.mark.parametrize("view, mode, middleware, cell", list(cases()))
-def test_a_view_leaves_nothing_open(view, mode, middleware, cell, site, rows):
+def test_a_view_is_answered_as_in_the_table_and_leaves_no_transaction_open(
+    view, mode, middleware, cell, site, rows
+):
     answer = site(view, mode, middleware)
     if answer == "err":
-        # It came before request_finished, as it does in stock Django.
+        # The error came before request_finished, as in stock Django.
         end_of_work()
     if view == "streams" and django.VERSION < (1, 5):
-        # There request_finished comes before the body; the next request ends what the body opened.
+        # Before 1.5 request_finished comes before the body; the next request ends the body's work.
         get("/none/")
     assert answer + "+" * (view in rows()) == cell
     assert set(support.states()) <= set(["idle"])
@@ -234,15 +237,15 @@ def test_a_view_leaves_nothing_open(view, mode, middleware, cell, site, rows):
     assert support.backends() == (before or support.backends())
 
 
-def test_a_reader_of_a_finished_request_locks_nothing():
+def test_a_finished_request_that_read_a_table_holds_no_lock():
     assert get("/reads/").status == 200
-    # Raises if somebody holds any lock on it.
+    # Raises an error if somebody holds any lock on the table.
     support.query(
         "BEGIN; SET LOCAL lock_timeout = '100ms'; LOCK TABLE item; COMMIT", support.DATABASE
     )
 
 
-def test_a_request_sees_what_was_committed_since_the_one_before(rows):
+def test_a_request_sees_a_row_committed_since_the_request_before(rows):
     with repeatable_read():
         get("/reads/")
         before = support.backends()
@@ -254,7 +257,7 @@ def test_a_request_sees_what_was_committed_since_the_one_before(rows):
 
 
 class repeatable_read(object):
-    """Transactions of this isolation level, by the settings."""
+    """Have the settings ask for this isolation level."""
 
     def __enter__(self):
         self.database = None
@@ -312,7 +315,7 @@ def test_a_session_lost_in_a_transaction_does_not_change_the_answer():
     assert get("/pid/").status == 200
 
 
-def test_an_error_in_one_database_does_not_stop_the_other(monkeypatch):
+def test_an_error_at_the_end_of_work_in_one_database_leaves_no_other_database_open(monkeypatch):
     def fail():
         raise ValueError("a backend's own close() that fails")
 
@@ -325,7 +328,7 @@ def test_an_error_in_one_database_does_not_stop_the_other(monkeypatch):
     assert support.states() == ["idle", "idle"]
 
 
-def test_a_loss_in_one_database_does_not_stop_the_other():
+def test_the_loss_of_a_session_of_one_database_does_not_stop_the_end_of_work_in_the_other():
     def lose_one():
         for alias in ("default", "other"):
             connections[alias].cursor().execute("BEGIN" if not support.BEFORE_1_6 else "SELECT 1")
@@ -342,7 +345,7 @@ def test_a_loss_in_one_database_does_not_stop_the_other():
 
 
 def streaming_response():
-    """A response whose body reads the database, before it is sent."""
+    """A response that is not yet sent, whose body reads the database."""
     environ, sent = support.environ("/streams/"), support.Response()
     return WSGIHandler()(environ, sent.start)
 
@@ -365,7 +368,7 @@ def test_a_response_that_is_never_closed_is_ended_by_the_next_request_of_its_thr
     assert support.states() == ["idle"]
 
 
-def test_until_then_its_connection_is_shared_with_nobody():
+def test_the_connection_of_a_response_that_is_never_closed_is_given_to_nobody_else():
     list(streaming_response())
     (streaming,) = support.backends()
     others = support.in_thread(lambda: (pid(), end_of_work())[0])

@@ -1,4 +1,4 @@
-"""How long a block with a limit may last, whatever happens to it, and where no thread can start."""
+"""Limits on the time of a block: interrupts at any step, late jobs, and no threads at all."""
 
 from __future__ import absolute_import
 
@@ -26,7 +26,7 @@ SHORT = 0.1
 
 
 class Line(object):
-    """A raw connection of a PEP 249 driver that has fileno(), as mysqlclient's; and its peer."""
+    """A raw connection of a PEP 249 driver with fileno(), such as mysqlclient's, and its peer."""
 
     driver = any_driver
 
@@ -48,7 +48,7 @@ class Line(object):
 
 
 class PyMySQLLine(Line):
-    """The same as PyMySQL has it."""
+    """A raw connection as PyMySQL has it: the socket is an attribute, and there is no fileno()."""
 
     driver = PyMySQL()
     fileno = None
@@ -89,7 +89,7 @@ def line():
 
 
 def is_open(end, peer):
-    """Whether what one end says reaches the other."""
+    """Whether a byte that is sent at one end reaches the other."""
     try:
         end.sendall(b"x")
     except (OSError, socket.error):
@@ -98,7 +98,7 @@ def is_open(end, peer):
 
 
 def all_overdue_are_cut():
-    """Return when every limit has been looked at that was overdue before."""
+    """Return when the watchdog has looked at every limit that was overdue before."""
     line = Line()
     try:
         with any_driver.limit(line, 0):
@@ -107,13 +107,13 @@ def all_overdue_are_cut():
         line.close()
 
 
-def test_a_block_that_lasts_too_long_ends_with_its_socket_shut_down(line):
+def test_the_socket_of_a_block_that_exceeds_its_limit_is_shut_down(line):
     with any_driver.limit(line, SHORT):
         assert line.peer.recv(1) == b""
 
 
 @pytest.mark.parametrize("kind", [Line, PyMySQLLine, Session])
-def test_a_socket_that_got_the_number_of_a_lost_one_is_not_shut_down(kind):
+def test_a_socket_that_reuses_the_descriptor_of_a_lost_socket_is_not_shut_down(kind):
     line, (stranger, peer) = kind(), socket.socketpair()
     fd = line.driver.fileno(line)
     try:
@@ -128,7 +128,7 @@ def test_a_socket_that_got_the_number_of_a_lost_one_is_not_shut_down(kind):
         stranger.close(), peer.close(), line.close()
 
 
-def test_a_socket_is_not_shut_down_if_its_connection_drops_it_at_that_moment(line):
+def test_a_socket_that_its_connection_drops_just_before_the_shutdown_is_left_alone(line):
     stranger, peer = socket.socketpair()
     numbers = [stranger.fileno()]
     line.fileno = lambda: numbers.pop() if numbers else None
@@ -156,8 +156,8 @@ def test_a_block_does_not_end_while_its_socket_is_being_shut_down(line):
     assert too_early == [False]
 
 
-def test_a_block_ends_even_if_shutting_down_its_socket_does_not(line, monkeypatch):
-    # Nothing that the watchdog calls is known to hang.
+def test_a_block_ends_even_if_the_shutdown_of_its_socket_hangs(line, monkeypatch):
+    # A stand-in: no function that the watchdog calls is known to hang.
     monkeypatch.setattr(watchdog, "PATIENCE", SHORT)
     asked, ended = threading.Event(), threading.Event()
 
@@ -173,7 +173,7 @@ def test_a_block_ends_even_if_shutting_down_its_socket_does_not(line, monkeypatc
     assert in_time[0]
 
 
-def test_a_limit_whose_end_was_lost_shuts_nothing_down(line):
+def test_a_limit_that_was_garbage_collected_shuts_no_socket_down(line):
     any_driver.limit(line, SHORT).__enter__()
     gc.collect()
     time.sleep(SHORT)
@@ -181,7 +181,7 @@ def test_a_limit_whose_end_was_lost_shuts_nothing_down(line):
     assert is_open(line._sock, line.peer)
 
 
-def test_an_error_while_asking_for_the_socket_leaves_other_limits_as_they_are(line):
+def test_an_error_while_asking_for_the_socket_leaves_other_limits_in_force(line):
     def fail():
         asked.append(True)
         raise ValueError("no socket")
@@ -193,17 +193,17 @@ def test_an_error_while_asking_for_the_socket_leaves_other_limits_as_they_are(li
         assert line.peer.recv(1) == b""
 
 
-# What a signal handler, or an exception that is raised in another thread, may interrupt.
+# The files in which a signal handler, or an exception set by another thread, may interrupt.
 
 INTERRUPTED = ("watchdog.py", "compat.py", "threads.py", "fork.py", "threading.py")
 
 
 class Shot(BaseException):
-    """What a signal handler raises."""
+    """The exception that a signal handler raises."""
 
 
 class Interruption(object):
-    """Does something at one step of the code that is interrupted, as a signal handler does."""
+    """Calls a function at one step of the interrupted code, as a signal handler does."""
 
     # Python traces each instruction since 3.7.
     events = ("opcode",) if sys.version_info >= (3, 7) else ("line", "return")
@@ -241,7 +241,7 @@ def interrupt_at_every_step(work, do, renew):
     while was_reached:
         step += 1
         interruption = Interruption(step, do)
-        # Python 3.13 traces the instructions of what it has traced before.
+        # Python 3.13 traces the instructions of code that it has traced before.
         Interruption().run(work)
         renew()
         assert ends(lambda: interruption.run(work)), "hangs at step %d" % step  # noqa: B023
@@ -271,7 +271,7 @@ def fresh(monkeypatch):
     return renew
 
 
-def test_an_exception_at_any_step_of_a_limit_leaves_the_next_one_as_it_is(line, fresh):
+def test_an_exception_at_any_step_of_a_limit_leaves_the_next_limit_in_force(line, fresh):
     def work():
         with any_driver.limit(line, SHORT):
             pass
@@ -285,7 +285,7 @@ def test_an_exception_at_any_step_of_a_limit_leaves_the_next_one_as_it_is(line, 
     assert is_open(line._sock, line.peer)
 
 
-def test_a_limit_within_a_signal_handler_at_any_step_of_another_ends(line, fresh):
+def test_a_limit_within_a_signal_handler_at_any_step_of_another_limit_ends(line, fresh):
     other = Line()
 
     def work():
@@ -306,14 +306,14 @@ def watchdogs():
     return support.threads_in(watchdog._watchdogs.get()._run)
 
 
-def test_the_thread_ends_when_there_is_nothing_to_watch_and_comes_back(line, fresh):
+def test_the_watchdogs_thread_ends_when_no_limit_is_left_and_starts_again(line, fresh):
     for _turn in range(3):
         with any_driver.limit(line, 10):
             assert wait_until(lambda: watchdogs() == 1)
         assert wait_until(lambda: watchdogs() == 0)
 
 
-def test_one_thread_stays_of_those_that_several_first_limits_started(line, fresh):
+def test_only_one_of_several_watchdog_threads_stays(line, fresh):
     mine = watchdog._watchdogs.get()
     with any_driver.limit(line, 10):
         for _ in range(5):
@@ -322,7 +322,7 @@ def test_one_thread_stays_of_those_that_several_first_limits_started(line, fresh
         assert not wait_until(lambda: watchdogs() != 1, seconds=0.2)
 
 
-# Each in a process of its own.
+# Tests in processes of their own.
 
 PROCESS = """
 from __future__ import print_function
@@ -353,7 +353,7 @@ def after_main(job):
 
 
 def run(code, **more):
-    """Run code in a new Python. Return what it prints, and what it complains of."""
+    """Run code in a new Python. Return its output and its errors."""
     here = os.path.dirname(os.path.abspath(__file__))
     values = {
         "path": [here, os.path.dirname(here)],
@@ -391,7 +391,7 @@ def test_a_job_after_the_end_of_main_may_end_without_giving_back():
     assert run(AFTER_MAIN % "pass") == ["True", ""]
 
 
-# Nothing has room for a stack of this size.
+# No thread can start: there is no memory for a stack of this size.
 WITHOUT_THREADS = """
 threading.stack_size(1 << 47)
 try:
@@ -405,7 +405,7 @@ except Exception as error:
 
 
 def test_where_no_thread_can_start_queries_are_answered_and_connections_kept():
-    # Before every reuse it is asked, by a SELECT 1 that would have a limit.
+    # CHECK_AFTER 0: each reuse sends a SELECT 1, whose limit would need a thread.
     assert run(WITHOUT_THREADS, CHECK_AFTER=0)[0] == "True"
 
 
@@ -423,5 +423,5 @@ limit.__enter__()
 
 
 @pytest.mark.parametrize("code", ["pid()", "pid(); end_of_work()", AT_THE_EXIT])
-def test_the_exit_is_silent(code):
+def test_the_exit_of_the_interpreter_is_silent(code):
     assert run(code, MAX_IDLE=10) == ["", ""]

@@ -1,4 +1,4 @@
-"""Whose session it is: the alias's and the settings' it was opened by, and nobody else's."""
+"""A session serves only the alias and the settings that it was opened by."""
 
 from __future__ import absolute_import
 
@@ -61,7 +61,7 @@ def refused(work):
     return "password authentication failed" in str(error.value)
 
 
-def test_a_wrong_password_is_refused_after_the_right_one_was_used(checked_role):
+def test_a_wrong_password_is_refused_after_the_right_password_was_used(checked_role):
     with database_as(PASSWORD="WRONG"):
         assert refused(pid)
 
@@ -103,7 +103,7 @@ def of_persistconn():
     """All living objects of persistconn's classes."""
     found = []
     for candidate in gc.get_objects():
-        # Not by isinstance(), which a proxy answers for what it stands for.
+        # Not by isinstance(): a proxy answers for its target there.
         if str(getattr(type(candidate), "__module__", "")).startswith("persistconn"):
             found.append(candidate)
     return found
@@ -123,7 +123,7 @@ def attributes(candidate):
 
 
 def keys_and_names():
-    """What they show of themselves, and by what they are found; not the settings they are given."""
+    """The reprs and the keys of persistconn's objects, without the settings that they are given."""
     for candidate in of_persistconn():
         yield repr(candidate)
         for value in attributes(candidate):
@@ -168,7 +168,7 @@ def test_two_aliases_of_one_database_share_no_session(twins):
     assert unit_of_work("default") == first
 
 
-def test_what_a_receiver_sets_by_alias_is_seen_by_that_alias_only(twins):
+def test_a_parameter_that_a_receiver_sets_by_alias_is_seen_by_that_alias_only(twins):
     def set_path(sender, connection, **kwargs):
         connection.cursor().execute("SET search_path = of_%s" % connection.alias)
 
@@ -193,14 +193,14 @@ def test_stats_count_each_alias_for_itself(twins):
     assert stats("other").get("opened", 0) == before
 
 
-def test_an_alias_that_is_off_leaves_the_sessions_of_its_twin_alone(twins):
+def test_an_alias_with_max_age_0_leaves_the_sessions_of_another_alias_alone(twins):
     kept = unit_of_work("default")
     with database_as("other", PERSISTCONN={"MAX_AGE": 0}):
         assert unit_of_work("other") != kept
     assert unit_of_work("default") == kept
 
 
-def test_a_wrapper_made_by_hand_that_is_off_leaves_the_sessions_of_its_alias_alone():
+def test_a_wrapper_made_by_hand_with_max_age_0_leaves_the_sessions_of_its_alias_alone():
     kept = unit_of_work()
     wrapper = made_by_hand(PERSISTCONN={"MAX_AGE": 0})
     wrapper.cursor().close()
@@ -298,7 +298,7 @@ def test_databases_that_take_turns_leave_at_most_one_idle_session():
     assert wait_until(lambda: len(backends()) <= 1)
 
 
-def test_settings_that_nobody_has_any_more_are_forgotten():
+def test_settings_that_no_wrapper_has_any_more_are_forgotten():
     def change(number):
         with named("number %d" % number):
             unit_of_work()
@@ -326,7 +326,7 @@ def test_aliases_of_dropped_wrappers_are_forgotten():
     assert wait_until(lambda: objects() <= before, seconds=2)
 
 
-def test_what_ended_threads_left_idle_under_old_settings_is_closed():
+def test_idle_sessions_that_ended_threads_left_under_old_settings_are_closed():
     def work():
         pid()
         wait_until(lambda: len(backends()) == 3)
@@ -335,7 +335,7 @@ def test_what_ended_threads_left_idle_under_old_settings_is_closed():
     with named("old"):
         support.together(work, work, work)
         assert len(backends()) == 3
-        gc.collect()  # their wrappers
+        gc.collect()  # collects the threads' wrappers
         unit_of_work()
     with named("new"):
         now = unit_of_work()
@@ -343,7 +343,7 @@ def test_what_ended_threads_left_idle_under_old_settings_is_closed():
 
 
 @pytest.mark.skipif(django.VERSION < (1, 4), reason="all threads share their wrappers before 1.4")
-def test_old_settings_are_kept_as_long_as_one_wrapper_uses_them():
+def test_a_session_under_old_settings_is_kept_as_long_as_a_wrapper_uses_them():
     moved, looked = threading.Event(), []
 
     def stay():
@@ -373,7 +373,7 @@ def test_a_session_in_use_under_old_settings_is_closed_at_the_end_of_its_work():
         assert unit_of_work() != before
 
 
-# Wrappers made by hand belong to whoever made them.
+# Wrappers made by hand belong to the code that made them.
 
 
 def by_class():
@@ -437,7 +437,7 @@ def test_a_wrapper_made_by_hand_keeps_its_transaction_when_other_work_ends(make,
 
 
 @all_makers
-def test_the_session_of_a_wrapper_made_by_hand_is_nobody_elses_meanwhile(make):
+def test_the_session_of_a_wrapper_made_by_hand_is_given_to_nobody_else(make):
     wrapper = make()
     own = ask(wrapper)
     end_of_work()
@@ -456,7 +456,9 @@ def test_a_wrapper_made_by_hand_gets_a_session_that_is_alive(make):
 
 
 @all_makers
-def test_a_wrapper_made_by_hand_is_told_of_its_loss_once_though_other_work_ended(make):
+def test_the_loss_of_a_session_of_a_wrapper_made_by_hand_is_raised_once_though_other_work_ended(
+    make,
+):
     wrapper = make()
     ask(wrapper)
     end_of_work()

@@ -1,4 +1,4 @@
-"""Views that leave their transactions in every way a view can. Each writes its own name, if any."""
+"""Views that leave transactions in every way a view can. Those that write insert their name."""
 
 from __future__ import absolute_import
 
@@ -325,7 +325,7 @@ if hasattr(transaction, "atomic"):
 
 @view
 def tells_of_its_session(request):
-    """What the next request finds."""
+    """Tell in what state a request finds its session."""
     seen = [sql("SHOW transaction_isolation").fetchone()[0]]
     seen.append(sql("SHOW transaction_read_only").fetchone()[0])
     seen.append("stack %d" % len(getattr(connection, "transaction_state", ())))

@@ -26,7 +26,7 @@ class Line:
         self.socket.sendall(self._request)
 
     def read(self):
-        """Whether the answer is now whole."""
+        """Read what has come. Return whether the answer is complete."""
         chunk = self.socket.recv(65536)
         if not chunk:
             raise ConnectionError("the server closed a connection")
@@ -41,7 +41,7 @@ class Line:
 
 
 def run(port, path, clients, seconds):
-    """Requests per second."""
+    """Return the requests per second."""
     request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     lines = [Line(port, request) for _number in range(clients)]
     with selectors.DefaultSelector() as selector:
@@ -57,7 +57,7 @@ def run(port, path, clients, seconds):
 
 
 def answer(selector, seconds, at_least):
-    """Ask again whenever an answer has come."""
+    """Ask again at each answer. Return the answers per second."""
     count, begin = 0, time.perf_counter()
     now = begin
     while now - begin < seconds or count < at_least:

@@ -1,4 +1,4 @@
-"""THE TABLE: who is measured, in which environment, with which settings. Rows of data."""
+"""The table of contenders: who is measured, in which environment, with which settings."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ REQUIREMENTS = {
     PSYCOPG2: ["Django==6.1.*", "psycopg2-binary", "gunicorn", "wrapt"],
     OLD: ["Django==1.5.*", "psycopg2-binary<2.9", "gunicorn", "futures", "wrapt<1.16"],
 }
-#: What is measured beside persistconn's bare pool: module, requirement.
+#: The pools that are measured alone, in each environment: name, requirement.
 BARE_POOLS = {
     PSYCOPG3: {
         "persistconn.pool.Pool": None,
@@ -28,11 +28,11 @@ BARE_POOLS = {
     },
 }
 
-#: At least as many as there are threads, so that nobody opens more than he keeps.
+#: At least as many as there are threads, so that no contender opens more than it keeps.
 SIZE = 20
 
 
-# Each is itself, so that it can be a key.
+# Contenders are equal by identity, so that they can be keys.
 @dataclasses.dataclass(frozen=True, eq=False)
 class Contender:
     name: str
@@ -43,12 +43,13 @@ class Contender:
     middleware: tuple = ()
     hand_patch: bool = False
     through_pgbouncer: bool = False
-    #: Of gunicorn. Those made for gevent have no locks that threads could wait for.
+    #: gunicorn's worker class. Contenders made for gevent have no locks that threads could wait
+    #: for.
     worker: str = "gthread"
     requires: tuple = ()
 
     def environment(self, address):
-        """What the measured process reads, for a database at this address."""
+        """The settings that the measured process reads, for a database at this address."""
         database = {**address, **self.database}
         database["OPTIONS"] = {**address["OPTIONS"], **self.database.get("OPTIONS", {})}
         return {
@@ -109,7 +110,7 @@ ON_NEW = [
         )
         for environment, driver in ((PSYCOPG3, "psycopg3"), (PSYCOPG2, "psycopg2"))
     ),
-    # It opens again what has died, and keeps nothing open itself.
+    # It reopens dead connections, and keeps none open itself.
     Contender(
         "django-dbconn-retry on CONN_MAX_AGE",
         NEW,
@@ -159,13 +160,13 @@ def of(environment):
 
 
 def crowd(environment):
-    """The one that a thousand threads use."""
+    """The contender that a thousand threads use."""
     row = persistconn(CROWD, (environment,), MAX_AGE=600, MAX_CONNS=8, TIMEOUT=120)
     return dataclasses.replace(row, database={"OPTIONS": {"application_name": "crowd"}})
 
 
 def bare_pool(environment, name, requirement):
-    """Whose process a pool is measured in, alone: it needs a database's address, and no more."""
+    """The contender in whose process a pool is measured alone; it needs only an address."""
     return Contender(name, (environment,), requires=(requirement,) if requirement else ())
 
 

@@ -1,4 +1,4 @@
-"""PostgreSQL over TCP with TLS and SCRAM, PgBouncer before it, and latency between."""
+"""PostgreSQL over TCP with TLS and SCRAM, PgBouncer in front of it, and latency in between."""
 
 import contextlib
 import os
@@ -52,7 +52,7 @@ SIGN = (
 
 
 class Database:
-    """A PostgreSQL of its own, gone with the `with` block, as is what was put before it."""
+    """A private PostgreSQL. The `with` block ends it, and whatever was put in front of it."""
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
@@ -97,13 +97,13 @@ class Database:
             subprocess.run([psql, "-q", *where, "-c", statement], check=True)
 
     def at(self, seconds):
-        """The port at which the server is a round trip of so many seconds away."""
+        """The port at which the server is a round trip of ``seconds`` away."""
         if seconds not in self._ports:
             self._ports[seconds] = self._start_proxy(seconds)
         return self._ports[seconds]
 
     def through_pgbouncer(self, seconds):
-        """The port of a PgBouncer near its clients, with the server so far away from it."""
+        """The port of a PgBouncer near its clients, with the server ``seconds`` away from it."""
         if seconds not in self._pgbouncers:
             self._pgbouncers[seconds] = self._start_pgbouncer(self.at(seconds))
         return self._pgbouncers[seconds]

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Environment:
-    """One Python with one Django and one driver. ``failures``: what a peer's requirement said."""
+    """One Python with one Django and one driver. ``failures``: pip's errors, by requirement."""
 
     def __init__(self, name, folder):
         self.name = name
@@ -41,7 +41,8 @@ class Environment:
         subprocess.run(run, check=True)
 
     def _install_peer(self, requirement):
-        # It asks for psycopg2, which has no wheel: the binary package has the same module.
+        # django-db-pool asks for psycopg2, which has no wheel: the binary package has the same
+        # module.
         without = ["--no-deps"] if requirement == "django-db-pool" else []
         try:
             self._pip(*without, requirement)
@@ -68,7 +69,7 @@ def build(names, folder, with_peers=True):
 
 
 def peers(name):
-    """What only some contenders need."""
+    """The requirements of only some contenders."""
     optional = {each for contender in contenders.of(name) for each in contender.requires}
     return sorted(optional.union(filter(None, contenders.BARE_POOLS.get(name, {}).values())))
 

@@ -1,7 +1,7 @@
 """All contenders of an environment, started and asked in the same way.
 
-They take turns in slices of a fraction of a second, in a new random order each time: whatever else
-the machine does meets all of them alike.
+They take turns in slices of a fraction of a second, in a new random order each time: the machine's
+other work affects all of them alike.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ ENGINES = {contenders.OLD: "django.db.backends.postgresql_psycopg2"}
 
 
 def address(name, port):
-    """What an environment's Django has in DATABASES for a server at this port."""
+    """The entry in an environment's DATABASES for a server at this port."""
     return {
         "ENGINE": ENGINES.get(name, "django.db.backends.postgresql"),
         "NAME": database.NAME,
@@ -30,7 +30,7 @@ def address(name, port):
 
 
 class Fleet:
-    """The contenders of one environment, of which those that fail are named and left out."""
+    """The contenders of one environment. Those that fail are reported and left out."""
 
     def __init__(self, environment, server, package, random):
         self.environment, self.results = environment, Results()
@@ -48,7 +48,7 @@ class Fleet:
         return Worker(self.environment.python, *self._where(row, latency))
 
     def serve(self, row, threads):
-        """The same behind gunicorn."""
+        """A contender's process behind gunicorn."""
         return Gunicorn(self.environment.python, *self._where(row), threads=threads)
 
     def _where(self, row, latency=0):
@@ -62,7 +62,7 @@ class Fleet:
 
     @contextlib.contextmanager
     def running(self, start, what, **options):
-        """The processes of all contenders at once: a dict, out of which those that fail fall."""
+        """A dict of the processes of all contenders. Those that fail are removed from it."""
         with contextlib.ExitStack() as stack:
             fleet = {}
             for row in self._rows:

@@ -1,4 +1,4 @@
-"""What the figures must be. Rows of data."""
+"""The goals that the figures must reach."""
 
 import dataclasses
 
@@ -45,7 +45,7 @@ class Goal:
         return f"{sign} {bound:g} {self.unit}"
 
     def measured(self, values):
-        """The Spread of what was measured, or None."""
+        """The Spread of the measured figures, or None."""
         return compare(values.get(self.metric, {}), PERSISTCONN, self.against, self.how)
 
     def is_reached(self, median):
@@ -70,5 +70,5 @@ ALL = [
     Goal(CURSOR, "cursor", STOCK, NEW, at_most=1.5, how=difference, unit="µs"),
 ]
 
-#: Of a thousand threads that share them.
+#: The most sessions that a thousand threads may have, which share them.
 SESSIONS = 8

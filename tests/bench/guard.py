@@ -1,8 +1,8 @@
 """fail when the connection cost of a request has grown.
 
 Valgrind counts the instructions of some requests, which do not depend on what else the machine
-does. How many times those of the hand patch persistconn's are is kept in guard.json, and renewed by
-`guard --update`.
+does. The ratio of persistconn's instructions to those of the hand patch is kept in guard.json;
+`guard --update` renews it.
 """
 
 import concurrent.futures
@@ -34,7 +34,7 @@ def count(python, contender, where, folder):
     env = {**environment(contender, *where), "PYTHONHASHSEED": "0"}
     command = [*VALGRIND, python, "-m", "measured.instructions", str(CYCLES)]
     run = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True)
-    # The first dump is what came before the first mark, the second what came between the two.
+    # The first dump has what came before the first mark, the second what came between the two.
     counts = folder / "counts.2"
     if run.returncode or not counts.exists():
         raise Failed(run.stderr)
@@ -55,12 +55,12 @@ def measure(built, folder):
 
 
 def plain(address):
-    """Without TLS and SCRAM, whose arithmetic takes Valgrind seconds, and which no cycle needs."""
+    """The address without TLS and SCRAM, which take Valgrind seconds, and which no cycle needs."""
     return {**address, "USER": "postgres", "OPTIONS": {}}
 
 
 def check(folder, update):
-    """Return the complaints, or keep what was counted."""
+    """Return the complaints, or with ``update`` keep the new ratios."""
     if not shutil.which("valgrind"):
         return ["the guard counts with valgrind, which is not installed"]
     built = environments.build(ENVIRONMENTS, folder / "guard", with_peers=False)
@@ -75,7 +75,7 @@ def check(folder, update):
 
 
 def compare(name, counts, kept):
-    """Return what is wrong, and put what was counted in the place of what was kept."""
+    """Return the complaint, if there is one, and replace the kept ratio by the new one."""
     ours, theirs = counts[name, OURS], counts[name, THEIRS]
     ratio, reference = ours / theirs, kept.get(name, 0)
     kept[name] = round(ratio, 3)

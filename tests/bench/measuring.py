@@ -9,7 +9,7 @@ from processes import Client
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Turns, and seconds of each, by what is measured."""
+    """The turns of each measurement, and the seconds of each turn."""
 
     rounds: int = 5
     threads: tuple = (1, 4, 16)
@@ -21,7 +21,7 @@ class Plan:
     http: tuple = (("one", 3, 0.15), ("ten", 1, 0.15), ("write", 1, 0.15))
     far_away: tuple = (2, 0.3)
     pool: float = 0.1
-    #: Requests at most and seconds, threads and requests of each.
+    #: memory: most requests, and seconds; crowd: threads, and requests of each.
     memory: tuple = (10000, 2)
     crowd: tuple = (1000, 5)
 
@@ -91,7 +91,7 @@ class Bench:
         self.fleet.results.add(f"pool, {threads}", answers)
 
     def once(self):
-        """What needs no rounds."""
+        """Take the measurements that need no rounds."""
         most, seconds = self.plan.memory
         threads, each = self.plan.crowd
         row = contenders.crowd(self.fleet.environment.name)

@@ -16,7 +16,7 @@ OURS, THEIRS = "#0b6e4f", "#9aa5b1"
 
 
 def draw(data, path):
-    # Text stays text, and the same figures give the same file.
+    # Keep text as text, and make the same figures give the same file.
     plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "persistconn", "font.size": 9})
     environments = data["environments"]
     rows = [len(results["values"]["one"]) for results in environments.values()]
@@ -38,7 +38,7 @@ def draw(data, path):
 
 def bars(panel, values, log):
     spreads = {name: spread(values, name) for name in values}
-    # One that failed is named, with no bar.
+    # A contender that failed is named, with no bar.
     medians = [each.median if each else 0 for each in spreads.values()]
     errors = [
         [each.median - each.least if each else 0 for each in spreads.values()],

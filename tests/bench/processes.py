@@ -25,7 +25,7 @@ class Failed(Exception):
 
 
 class Process:
-    """A process that answers each line with a line. Its complaints are kept."""
+    """A process that answers each line with a line. Its error output is kept."""
 
     def __init__(self, command, env=None):
         self._log = tempfile.TemporaryFile("w+")
@@ -76,14 +76,14 @@ class Process:
 
 
 class Client(Process):
-    """The HTTP client, with so many connections at once."""
+    """The HTTP client, with ``clients`` connections at once."""
 
     def __init__(self, clients):
         super().__init__([sys.executable, HERE / "client.py"])
         self._clients = clients
 
     def asking(self, path, seconds):
-        """What tells a server's requests per second."""
+        """A function that measures a server's requests per second."""
         order = {"path": path, "clients": self._clients, "seconds": seconds}
         return lambda server: self.ask(port=server.port, **order)
 
@@ -96,14 +96,14 @@ def environment(contender, address, package):
         **env,
         "PYTHONPATH": paths,
         "PYTHONDONTWRITEBYTECODE": "1",
-        # New gunicorns keep a socket there.
+        # New gunicorns keep a socket in HOME.
         "HOME": str(package),
         "BENCH_CONTENDER": json.dumps(contender.environment(address)),
     }
 
 
 class Worker(Process):
-    """A contender's process that works without a server. ``ready()`` before it is asked."""
+    """A contender's process that works without a server. Call ``ready()`` before ``ask()``."""
 
     def __init__(self, python, *where):
         super().__init__([python, "-m", "measured.worker"], environment(*where))
@@ -113,7 +113,7 @@ class Worker(Process):
 
 
 class Gunicorn(Process):
-    """A contender behind a real server, with so many threads."""
+    """A contender behind a real server, with ``threads`` threads."""
 
     def __init__(self, python, contender, *where, threads):
         self.port = database.free_port()

@@ -44,7 +44,7 @@ class Direction:
 
 
 def connect(client, target_port, delay):
-    # A connection is there only after a round trip, too.
+    # Connecting takes a round trip, too.
     time.sleep(2 * delay)
     server = socket.create_connection(("127.0.0.1", target_port))
     for line in (client, server):

@@ -37,7 +37,7 @@ MEMORY = {
 
 
 def number(value):
-    """Three digits that count."""
+    """The number with three significant digits."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"
@@ -55,7 +55,7 @@ def table(heads, rows):
 
 
 def text(data, name):
-    """One environment's part."""
+    """The part of one environment."""
     results = data["environments"][name]
     values, once = results["values"], results["once"]
     sections = [

@@ -1,4 +1,4 @@
-"""What was measured, as plain data, and what follows from it."""
+"""The measurements as plain data, and the figures that follow from them."""
 
 import statistics
 from collections import defaultdict
@@ -17,7 +17,7 @@ class Results:
             self.values[metric][name].append(value)
 
     def fail(self, row, what, error):
-        """Only the first failure of a contender is told: what follows often follows from it."""
+        """Note the first failure of a contender only: later ones often follow from it."""
         self.failures.setdefault(row.name, f"{what}: {error}")
 
     def as_data(self):

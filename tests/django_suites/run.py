@@ -1,7 +1,8 @@
 """Run the tests of a Django sdist on a PostgreSQL of their own, with persistconn or without.
 
-The sdist's own runtests.py is read, persistconn put first into its list of apps, and the result
-executed as it would have been. No file of Django is changed. What came of it is written as JSON.
+The script reads the sdist's own runtests.py, puts persistconn first into its list of apps, and
+executes the result as if it had been started. It changes no file of Django, and writes the results
+as JSON.
 """
 
 from __future__ import absolute_import
@@ -28,7 +29,7 @@ def main():
 
     from demo_project.postgres import PrivatePostgres
 
-    # A pool that makes somebody wait for ever must not make the session wait.
+    # A pool that lets a test wait for ever must not let the nox session wait.
     signal.alarm(suites.TIME_LIMIT[options.labels])
     with_persistconn = not options.stock
     tests = os.path.join(options.sdist, "tests")
@@ -61,7 +62,7 @@ def parse_arguments():
 
 
 def use_paths(sdist):
-    """Django's tests start processes, which need the same paths."""
+    """Set the import paths, also for the processes that Django's tests start."""
     paths = [os.path.join(sdist, "tests"), sdist, HERE, ROOT]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     # In the place of the script's own folder, as if runtests.py had been started.
@@ -101,7 +102,8 @@ def create_databases(server):
 
 
 def persistconn_knows(settings):
-    # Asked only where there is a doubt, as an app is otherwise not imported before Django wants.
+    # persistconn is imported only for unusual settings: an app must not be imported before Django
+    # wants it.
     if set(settings) <= set(["MAX_AGE"]):
         return True
     from persistconn import conf
@@ -110,7 +112,7 @@ def persistconn_knows(settings):
 
 
 def prepare_django(with_persistconn):
-    """Do before the tests what an old Django needs done."""
+    """Prepare an old Django for its tests."""
     import django
 
     if django.VERSION < (1, 4):
@@ -211,11 +213,11 @@ def is_kept_over_requests():
 
 
 def totals():
-    """What persistconn counted, over both databases."""
+    """The counts of persistconn, summed over both databases."""
     import persistconn
 
     assert persistconn.is_enabled()
-    # Tests copy connections under other aliases, which count for themselves.
+    # Tests copy connections under other aliases, which have counts of their own.
     stats = persistconn.stats()
     databases = [stats[alias] for alias in DATABASES if alias in stats]
     total = dict((name, sum(n[name] for n in databases)) for name in ("opened", "reused"))

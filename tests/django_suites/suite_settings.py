@@ -25,5 +25,6 @@ for name, value in given["settings"].items():
     globals()["PERSISTCONN_" + str(name)] = value
 
 if django.VERSION[:2] == (1, 4):
-    # Its own choice of test settings; the default one makes the tests slow and some fail.
+    # The hasher of Django 1.4's own test settings; the default hasher makes tests slow and some
+    # fail.
     PASSWORD_HASHERS = ("django.contrib.auth.hashers.SHA1PasswordHasher",)

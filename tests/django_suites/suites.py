@@ -1,4 +1,4 @@
-"""Data: which of Django's own tests are run, and what each version needs for them."""
+"""Which of Django's own tests are run, and what each version needs for them."""
 
 from __future__ import absolute_import
 
@@ -13,7 +13,7 @@ CONNECTIONS = (
     " bulk_create view_tests migrate_signals app_loading apps"
 ).split()
 
-#: Runs with persistconn, and its settings in each. One with a setting that persistconn does not
+#: Runs with persistconn, and its settings in each. A run with a setting that persistconn does not
 #: have is left out.
 RUNS = {
     "persistconn": {"MAX_AGE": 600},
@@ -23,16 +23,16 @@ RUNS = {
 #: Suites beyond the cells of the matrix.
 MORE_CELLS = {"5.2+psycopg3": "3.12"}
 
-#: What a continuous integration has the time for.
+#: The Djangos that a continuous integration has the time for.
 CI = ["1.5", "1.11", "3.2", "6.1"]
 
 #: Tests that only pass without persistconn, by their own definition, and why: (Django, test): why.
 ONLY_STOCK = {}
 
-#: Labels that cannot even be imported, by Django.
+#: Labels that cannot even be imported, by Django's version.
 BROKEN_LABELS = {"1.5": ["utils"]}
 
-#: What is kept of the results of stock.
+#: The keys that are kept of the results of stock Django.
 KEPT = ["versions", "run", "failures", "errors"]
 
 #: Seconds that one run may take.
@@ -43,7 +43,7 @@ LIVE_SERVER = "localhost:18081-18180"
 
 
 def requirements(django, python, psycopg3):
-    """What pip is asked for, besides Django."""
+    """The requirements given to pip, besides Django."""
     since = version(django)
     wanted = ["psycopg[binary,pool]" if psycopg3 else "psycopg2-binary"]
     if not psycopg3 and since < (3, 1):
@@ -56,7 +56,7 @@ def requirements(django, python, psycopg3):
 
 
 def postgres_bin():
-    """The PostgreSQL that old Djangos get on with, where Debian has installed it, or None."""
+    """The programs of a PostgreSQL that old Djangos work with, in Debian's folder, or None."""
     chosen = os.environ.get("PERSISTCONN_PG_BIN", "/usr/lib/postgresql/15/bin")
     return chosen if os.path.exists(os.path.join(chosen, "initdb")) else None
 
@@ -76,7 +76,7 @@ def labels(django, tests, choice):
 
 
 def _labels_in(tests):
-    # Before 1.6 they were two folders.
+    # Before 1.6 the tests were in two folders.
     folders = [os.path.join(tests, name) for name in ("modeltests", "regressiontests")]
     folders = [folder for folder in folders if os.path.isdir(folder)] or [tests]
     return set(

@@ -1,4 +1,4 @@
-"""Threads that work as a web server's do: through Django's WSGI handler, one unit after the other."""
+"""Threads that work as a web server's do, through Django's WSGI handler, one unit after another."""
 
 from __future__ import absolute_import
 
@@ -15,15 +15,15 @@ try:
 except ImportError:
     import Queue as queue
 
-#: Seconds after which a unit of work is left alone, and its thread with it.
+#: Seconds after which a unit of work counts as hanging, and its thread is abandoned.
 PATIENCE = 20
 
 
 class Clients(object):
-    """``with Clients(ledger, 4, idle=(0.05, 0.1)) as clients:`` they work as long as the block.
+    """``with Clients(ledger, 4, idle=(0.05, 0.1)) as clients:`` threads that work during the block.
 
-    Between two units they are idle for a time between two, or for what a function says. With as many
-    ``aliases`` as threads each thread has a database alias for itself.
+    ``idle``: the range of the seconds between two units of a thread, or a function that returns
+    them. With as many ``aliases`` as threads each thread has a database alias for itself.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Clients(object):
             unit.is_hanging = unit.is_hanging or unit.ended is None
 
     def have_served(self, more):
-        """Return whether so many more units are acknowledged in time."""
+        """Return whether ``more`` further units are acknowledged in time."""
         wanted = len(self._served) + more
         return wait_until(lambda: len(self._served) >= wanted, PATIENCE)
 
@@ -83,7 +83,7 @@ class Clients(object):
 
 
 class Worker(object):
-    """A thread that runs the units it is given. One that hangs is left alone."""
+    """A thread that runs the units it is given. If it hangs, it is abandoned."""
 
     def __init__(self):
         self._orders = queue.Queue()
@@ -110,14 +110,14 @@ class Worker(object):
 
 
 class Workers(object):
-    """``with Workers(ledger, 8) as workers:`` as many threads, each told what to do."""
+    """``with Workers(ledger, 8) as workers:`` eight threads that run the units they are given."""
 
     def __init__(self, ledger, threads=1):
         self.ledger = ledger
         self.workers = [Worker() for _ in range(threads)]
 
     def do(self, view="transactional", **unit):
-        """Run a unit to its end, or to that of our patience."""
+        """Run a unit until it ends or PATIENCE is over."""
         return self.do_at_once(view, workers=[0], **unit)[0]
 
     def do_at_once(self, view="transactional", workers=None, **options):
@@ -131,8 +131,7 @@ class Workers(object):
         return units
 
     def at_once(self, view="transactional", then=None):
-        """Have as many connections in use at once as there are threads; ``then()``. Return the
-        units."""
+        """Have all threads use a connection at once, then call ``then()``. Return the units."""
         together, lock, ready = [], threading.Lock(), threading.Event()
         first = len(self.ledger.units)
 
@@ -144,7 +143,7 @@ class Workers(object):
                 if then is not None:
                     then()
                 ready.set()
-            # One that fails will never come.
+            # A unit that fails never comes here.
             while not ready.wait(0.005) and not any(u.ended for u in self.ledger.units[first:]):
                 pass
 

@@ -16,7 +16,7 @@ SIGNALS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT, "kill": signal.SI
 
 
 class Cluster(Folder):
-    """From initdb to the removal of its folder; between them its server comes and goes."""
+    """A cluster from initdb to the removal of its folder; meanwhile its server comes and goes."""
 
     process = None
     _admin = None
@@ -30,7 +30,7 @@ class Cluster(Folder):
         return self
 
     def up(self):
-        """Start the server, and return when it accepts."""
+        """Start the server, and return when it accepts connections."""
         self.launch()
         self.wait_until_it_accepts()
 
@@ -45,7 +45,8 @@ class Cluster(Folder):
 
     def _accepts(self):
         if self.process.poll() is not None:
-            # After a kill -9 it will not start before the last of the old backends has gone.
+            # After a kill -9 the server does not start before the last of the old backends has
+            # gone.
             self.launch()
         try:
             self.connect(connect_timeout=5).close()
@@ -59,7 +60,7 @@ class Cluster(Folder):
         assert wait_until(lambda: self.process.poll() is not None, PATIENCE), self.log()
 
     def ensure_it_is_up(self):
-        """Whatever a test that failed has left."""
+        """Start the server if a failed test has left it stopped."""
         if self.process.poll() is not None:
             self.up()
 
@@ -68,7 +69,7 @@ class Cluster(Folder):
         self.up()
 
     def stop(self):
-        """The end: the guard does it."""
+        """Stop the server; the guard then removes the folder."""
         self.forget_admin()
         if self.process is not None and self.process.poll() is None:
             self.down("immediate")
@@ -120,12 +121,12 @@ class Cluster(Folder):
             admin.close()
 
     def backends(self):
-        """The server's processes that serve clients."""
+        """The pids of the server's processes that serve the clients."""
         sql = "SELECT pid FROM pg_stat_activity WHERE application_name = %s ORDER BY pid"
         return [pid for pid, in self.query(sql, CLIENTS)]
 
     def reload(self, **settings):
-        """Settings given by name are in force for each session's next statement; None: the usual."""
+        """Put settings into force for each session's next statement. None resets a setting."""
         before = self._loaded_at()
         for name, value in settings.items():
             action = "RESET %s" % name if value is None else "SET %s = '%s'" % (name, value)
@@ -144,7 +145,7 @@ class Cluster(Folder):
             session.close()
 
     def standby(self):
-        """A second cluster that follows this one, and without which this one commits nothing."""
+        """A second cluster, a synchronous standby: without it this cluster commits nothing."""
         other = Cluster(self.host)
         source = ["-h", self.host, "-p", str(self.port), "-U", self.user]
         copy = [os.path.join(self.bin, "pg_basebackup"), "-D", "data", "-R", "-c", "fast"]

@@ -1,4 +1,4 @@
-"""A PostgreSQL to be ill-treated, the contender upon it, and the table of what became of the work."""
+"""A PostgreSQL for the faults, the contender that uses it, and the table of the results."""
 
 from __future__ import absolute_import
 
@@ -72,7 +72,7 @@ def results_of_run():
 
 @pytest.fixture
 def missing(request):
-    """To be told of a program or a right that is not there: a skip, or an error in CI."""
+    """For tests that lack a program or a right: skips, or with --require-all fails."""
 
     def tell(reason):
         if request.config.getoption("require_all"):
@@ -84,7 +84,7 @@ def missing(request):
 
 @pytest.fixture
 def ours():
-    """For what only persistconn promises."""
+    """Skip the test for other contenders: only persistconn promises this."""
     if not contenders.is_ours():
         pytest.skip("a promise of persistconn alone")
 

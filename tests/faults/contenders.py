@@ -1,4 +1,4 @@
-"""Who is put to the test: persistconn, Django as it comes, or Django with its own pool."""
+"""The contenders: persistconn, Django as it comes, or Django with its own pool."""
 
 from __future__ import absolute_import
 
@@ -76,7 +76,7 @@ def options(**more):
 
 
 def end_of_thread():
-    """What a thread of a server leaves behind is closed, by those that would keep it."""
+    """Close the connections of a thread that ends, for contenders that would keep them open."""
     from django.db import connections
 
     if not is_ours():

@@ -33,7 +33,7 @@ AFTER_HBA = "host all all all trust\nhost replication all all trust\n"
 
 
 def free_port(host="127.0.0.1"):
-    """One that nothing is given of its own accord, so that it is free again after a restart."""
+    """A port that the kernel gives to nobody by itself, so that it stays free over a restart."""
     while True:
         port = random.SystemRandom().randrange(20000, 32768)
         probe = socket.socket()

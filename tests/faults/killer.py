@@ -10,7 +10,7 @@ import scenarios
 from cluster import CLIENTS
 from support import wait_until
 
-#: Seconds that a server may take from the order to the end of the session, on a quiet machine.
+#: At most so many seconds pass from the order to end a session to its end, on a quiet machine.
 WINDOW = 0.005
 #: Seconds to wait for a session to terminate.
 PATIENCE = 20
@@ -27,17 +27,17 @@ class Killer(object):
         self._kills = {}
 
     def terminate(self, times, condition):
-        """Terminate so many sessions, one after the other. Return how many there were."""
+        """Terminate ``times`` sessions, one after the other. Return how many were found."""
         done = 0
         for _ in scenarios.repeat(times):
             done += wait_until(lambda: self.terminate_one(condition), PATIENCE)
         return done
 
     def terminate_at_random(self, times, pause):
-        """Terminate so many sessions at moments that are ``pause`` seconds apart on average.
+        """Terminate ``times`` sessions at moments that are ``pause`` seconds apart on average.
 
-        Return how many there were: in a moment without one, none is waited for, since it would be
-        terminated while it is being opened.
+        Return how many were found. At a moment without a session none is waited for, since that
+        session would be terminated while it is being opened.
         """
         done, end = 0, time.time() + 2 * times * pause + PATIENCE
         while done < times and time.time() < end:
@@ -46,7 +46,7 @@ class Killer(object):
         return done
 
     def terminate_one(self, condition):
-        """Return whether there was one."""
+        """Terminate a session, if there is one. Return whether there was."""
         asked = time.time()
         rows = self._cluster.query(CHOOSE % (CLIENTS, condition))
         if not rows or not rows[0][1]:
@@ -60,11 +60,11 @@ class Killer(object):
         self._kills[pid] = (asked, ordered, returned, time.time())
 
     def of(self, unit):
-        """When its session was terminated, in seconds from the unit's beginning."""
+        """When the unit's session was terminated, in seconds from the unit's beginning."""
         return [round(at - unit.began, 4) for at in self._kills.get(unit.pid, ())]
 
     def hit_in_window(self, unit):
-        """Whether its session had not ended, or hardly, when it was looked at for the unit."""
+        """Whether the unit checked its session before the session had ended, or hardly later."""
         if unit.pid not in self._kills:
             return False
         asked, _, returned, gone = self._kills[unit.pid]
@@ -73,5 +73,5 @@ class Killer(object):
     hit_in_use = hit_in_window
 
     def hit_before_statement(self, unit):
-        """Whether its session was idle when the server was told to end it."""
+        """Whether the unit's session was idle when the server was told to end it."""
         return self._kills[unit.pid][1] < (unit.sent or unit.ended)

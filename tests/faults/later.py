@@ -1,4 +1,4 @@
-"""Something happens while a test waits for something else."""
+"""Work that is done some seconds later, while a test waits for something else."""
 
 from __future__ import absolute_import
 

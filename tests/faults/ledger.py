@@ -1,4 +1,4 @@
-"""The books: what every unit of work has been told, against what the table holds at the end."""
+"""The ledger: what every unit of work has been told, against the rows of the table at the end."""
 
 from __future__ import absolute_import
 
@@ -7,7 +7,7 @@ import time
 
 import support
 
-#: How far a unit of work came. Nobody knows what became of one that failed at its COMMIT.
+#: How far a unit of work came. The outcome of a unit that failed at its COMMIT is unknown.
 OPENING, STATEMENT, COMMIT, DONE = range(4)
 
 #: The unit behind each key, for the views.
@@ -17,11 +17,11 @@ numbers = itertools.count(1)
 
 
 class Unit(object):
-    """One request that inserts one unique key, or is at least to be answered."""
+    """One request that inserts one unique key, or only reads."""
 
     pid = sent = checked = began = ended = status = error = None
     stage = OPENING
-    #: Left alone: it took longer than anybody's patience.
+    #: Whether the unit was abandoned because it took longer than PATIENCE.
     is_hanging = False
 
     def __init__(self, view, pause=0, on_hold=None, first="SELECT 1", alias="default"):
@@ -79,7 +79,7 @@ class Ledger(object):
         return unit
 
     def balance(self, cluster):
-        """Return the keys that are lost, doubled, and there although their unit failed."""
+        """Return the keys that are lost, doubled, or present although their unit failed."""
         rows = dict(cluster.query("SELECT key, count(*) FROM ledger GROUP BY key"))
         written = [unit for unit in self.units if unit.view in self.writing]
         return {

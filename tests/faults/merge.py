@@ -1,7 +1,7 @@
-"""Several runs' tables, as `--json` wrote them, in one: `python merge.py RUN.json ...`
+"""Merge the tables of several runs, as `--json` wrote them: `python merge.py RUN.json ...`
 
-A line for each fault, a column for each run: visible errors of the faults injected, what the books
-say if they are not clean, and the worst time.
+There is a line for each fault and a column for each run: the visible errors, the faults injected,
+the wrong rows if there are any, and the worst time.
 """
 
 from __future__ import absolute_import, print_function

@@ -13,7 +13,7 @@ import tempfile
 from folder import free_port
 from support import wait_until
 
-# Says its number, and waits for the end of its input, which comes however the tests end.
+# Prints the program's pid, and waits for the end of its input, which comes however the tests end.
 GUARD = r"""
 trap '' INT PIPE
 exec 2>/dev/null
@@ -102,7 +102,7 @@ class Middleman(object):
         return True
 
     def down(self, number=signal.SIGTERM):
-        """End it, and return when it is gone."""
+        """End the program, and return when it is gone."""
         os.kill(self.pid, number)
         assert wait_until(lambda: not self._accepts()), open(self._log).read()
         self._end_shell()

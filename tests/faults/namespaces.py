@@ -7,8 +7,8 @@ import subprocess
 
 from middlemen import find_program
 
-# Waits for the end of its input, which comes however the tests end.
-# The link by its name: that of a namespace goes some time after it.
+# Waits for the end of its input, which comes however the tests end. The link is deleted by name,
+# because a namespace's links only go some time after the namespace.
 GUARD = "trap '' INT PIPE; read -r line; ip link del %s; ip netns del %s"
 RULES = """
 table inet faults {
@@ -19,7 +19,7 @@ DROP, RESET = "drop", "reject with tcp reset"
 
 
 def why_not():
-    """Why there can be none, or None."""
+    """The reason why there can be no namespace, or None."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     for program in ("ip", "nft"):
@@ -61,7 +61,7 @@ class Namespace(object):
         self._guard.communicate(b"stop\n")
 
     def block(self, what, verdict):
-        """What comes in and is ``what``, as nftables says it, is not let through."""
+        """Drop or reject incoming packets that match ``what``, in the language of nftables."""
         run("nft -f -", self.name, RULES % {"what": what, "verdict": verdict})
 
     def heal(self):

@@ -1,4 +1,4 @@
-"""Which units of work an outage has hit in use."""
+"""Outages, and the units of work that they have hit in use."""
 
 from __future__ import absolute_import
 

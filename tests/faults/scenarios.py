@@ -1,4 +1,4 @@
-"""A scenario: a fault, how often, what became of the work meanwhile, and what is expected."""
+"""A scenario: a fault, how often it strikes, the outcome of the work, and what is expected."""
 
 from __future__ import absolute_import
 
@@ -11,22 +11,25 @@ import contenders
 import support
 from ledger import Ledger
 
-#: Seconds that a fault is repeated for those who are slow to get over it.
+#: Seconds that a fault is repeated for contenders that recover slowly.
 ENOUGH = 8
 
 full = False
 cluster = None
-#: What the table is made of, in the order of the tests.
+#: The rows of the table, in the order of the tests.
 rows = []
 
 
 def number(of_all):
-    """How many of them: a tenth in the short form."""
+    """How many faults to inject: all, or in the short form a tenth."""
     return of_all if full else max(1, of_all // 10)
 
 
 def repeat(of_all):
-    """So often; others than persistconn, which hang or sleep, until they have had their time."""
+    """Yield so many turns.
+
+    Contenders other than persistconn may hang or sleep: for them it ends after ENOUGH seconds.
+    """
     began = time.time()
     for turn in range(number(of_all)):
         if not is_enough(began):
@@ -40,18 +43,18 @@ def is_enough(began):
 class Scenario(object):
     """``with Scenario("fault") as scenario:`` counts ``injected`` faults, and has a ledger."""
 
-    #: Of a ledger in another cluster.
+    #: The cluster that has the ledger's table, if not the usual one.
     cluster = None
 
     def __init__(self, fault):
         self.fault, self.injected, self.note = fault, 0, ""
         self.ledger = Ledger()
-        #: Those whose times are of interest; None: all.
+        #: The units whose times the table shows; None: all.
         self.timed = None
         self.complaints = []
 
     def require(self, fulfilled, *words):
-        """What persistconn promises. Of the others it is only recorded what they do."""
+        """Require what persistconn promises. For other contenders the outcome is only recorded."""
         if contenders.is_ours() and not fulfilled:
             self.complaints.append(" ".join(str(word) for word in words))
 
@@ -60,7 +63,7 @@ class Scenario(object):
             self.require(unit.is_acknowledged, "not served:", unit)
 
     def require_in_use(self, faults):
-        """That errors only hit those whose sessions were in use when one of the faults struck."""
+        """Require that errors hit only units whose session was in use when a fault struck."""
         visible = self.ledger.visible()
         hit = [unit for unit in visible if faults.hit_in_use(unit)]
         self.note = "%d in use" % len(hit)
@@ -68,7 +71,7 @@ class Scenario(object):
             self.require(unit in hit, "its session was not in use:", unit)
 
     def require_within(self, seconds, units):
-        """And remember that their times are those of interest."""
+        """Require that the units took no longer, and show their times in the table."""
         self.timed = (self.timed or []) + list(units)
         for unit in units:
             self.require(unit.seconds <= seconds, "longer than %.3f s:" % seconds, unit)
@@ -107,7 +110,7 @@ class Scenario(object):
 
 @contextlib.contextmanager
 def through(server, **options):
-    """The clients connect to this one, with these OPTIONS."""
+    """Let the clients connect to ``server``, with these OPTIONS."""
     with support.database_as(
         HOST=server.host, PORT=str(server.port), OPTIONS=contenders.options(**options)
     ):
@@ -119,14 +122,14 @@ def through(server, **options):
 
 @contextlib.contextmanager
 def settings(**values):
-    """PERSISTCONN's settings, by their names without it."""
+    """Set PERSISTCONN_ settings, which are given by their names without that prefix."""
     values = dict(("PERSISTCONN_" + name, value) for name, value in values.items())
     with support.settings_as(**values):
         yield
 
 
 def seconds_to_connect():
-    """What one connection costs here and now: the median of some."""
+    """The seconds that one connection takes to open here and now: the median of several."""
     times = []
     for _ in range(9):
         began = time.time()

@@ -1,4 +1,4 @@
-"""The site: one view a kind of unit of work. Each tells its unit how far it came."""
+"""The site: a view for each kind of unit of work. Each view tells its unit how far it came."""
 
 from __future__ import absolute_import
 
@@ -27,7 +27,7 @@ def cursor_for(unit):
 
 
 def backend_pid(raw):
-    """As the driver knows it, without asking the server."""
+    """The backend's pid as the driver knows it, without asking the server."""
     if hasattr(raw, "get_backend_pid"):
         return raw.get_backend_pid()
     return raw.info.backend_pid
@@ -55,7 +55,7 @@ def transactional(unit):
 
 def autocommitting(unit):
     cursor = cursor_for(unit)
-    # Before 1.6 whoever executes a statement must have it committed.
+    # Before 1.6 the code that executes a statement must have it committed.
     unit.stage = ledger.STATEMENT if support.BEFORE_1_6 else ledger.COMMIT
     insert(unit, cursor)
     unit.stage = ledger.COMMIT
@@ -66,7 +66,7 @@ def autocommitting(unit):
 
 
 def twice(unit):
-    """Outside a transaction: an error, and the next statement of the same request."""
+    """Outside a transaction: a statement that may fail, and the next one of the same request."""
     try:
         support.fetch(unit.first, unit.alias)
     except support.database_errors() as error:

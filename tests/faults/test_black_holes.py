@@ -1,4 +1,4 @@
-"""Connections that are open and carry nothing: every wait for them has a bound."""
+"""Connections that are open and carry nothing: every wait for such a connection has a limit."""
 
 from __future__ import absolute_import
 
@@ -12,7 +12,7 @@ from clients import Workers
 from proxy import Proxy
 from scenarios import Scenario, repeat, settings, through
 
-#: What CHECK_TIMEOUT may be exceeded by, connecting and all.
+#: Seconds by which CHECK_TIMEOUT may be exceeded, connecting included.
 SLACK = 0.5
 #: libpq counts connect_timeout in whole seconds.
 ROUNDED = 1
@@ -23,7 +23,7 @@ def timeout():
 
 
 class Holes(object):
-    """A way to let the connections there are fall silent, and to undo it."""
+    """Ways to let the present connections fall silent, and to undo that."""
 
     def __init__(self, proxy, cluster):
         self.proxy, self.cluster = proxy, cluster
@@ -66,7 +66,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("fault, dig, sslmode", FAULTS, ids=[fault[0] for fault in FAULTS])
-def test_a_silent_connection_is_replaced_within_the_bound(cluster, fault, dig, sslmode):
+def test_a_silent_connection_is_replaced_within_the_check_timeout(cluster, fault, dig, sslmode):
     with Scenario(fault) as scenario, holes(cluster, sslmode=sslmode) as dug:
         with settings(CHECK_AFTER=0, CHECK_TIMEOUT=timeout()):
             for _ in repeat(5):
@@ -90,7 +90,7 @@ def test_one_request_does_not_wait_for_each_silent_connection(cluster):
         scenario.require_success()
 
 
-def test_a_dark_network_costs_the_check_and_the_deadline(cluster):
+def test_a_silent_network_costs_at_most_check_timeout_and_connect_deadline(cluster):
     with Scenario("all dark, then healed") as scenario, holes(cluster) as dug:
         with settings(CHECK_AFTER=0, CHECK_TIMEOUT=timeout(), CONNECT_DEADLINE=2):
             with Workers(scenario.ledger) as workers:
@@ -106,7 +106,7 @@ def test_a_dark_network_costs_the_check_and_the_deadline(cluster):
                     scenario.require_success([workers.do()])
 
 
-def test_the_end_of_a_request_in_a_black_hole_is_bounded(cluster):
+def test_the_end_of_a_request_on_a_silent_connection_is_limited_by_check_timeout(cluster):
     with Scenario("black hole at the end of a request") as scenario, holes(cluster) as dug:
         with settings(CHECK_TIMEOUT=timeout()), Workers(scenario.ledger, 4) as workers:
             for _ in repeat(5):

@@ -1,4 +1,4 @@
-"""A COMMIT is lost on its way, or its answer: nobody can know, and nobody tries again."""
+"""A COMMIT is lost on its way, or its answer: nobody can know which, so it is not sent again."""
 
 from __future__ import absolute_import
 

@@ -1,5 +1,4 @@
-"""The server cannot be reached, lets nobody in, or does not want this client: what is tried, and
-how often."""
+"""Connecting to a server that is away, lets nobody in, or rejects the client: how many tries."""
 
 from __future__ import absolute_import
 
@@ -35,7 +34,7 @@ def locked(cluster):
 
 
 def attempts(scenario, proxy, threads):
-    """How often so many threads knock together in one deadline."""
+    """How often ``threads`` threads together try to connect within one deadline."""
     before = proxy.accepted
     with Workers(scenario.ledger, threads) as workers:
         units = workers.do_at_once()
@@ -44,7 +43,7 @@ def attempts(scenario, proxy, threads):
     return proxy.accepted - before
 
 
-def test_many_threads_knock_as_often_as_one(proxy):
+def test_many_threads_try_to_connect_about_as_often_as_a_single_thread(proxy):
     proxy.answer = STARTING
     with Scenario("server that starts for ever, %d threads" % MANY) as scenario:
         with through(proxy), settings(CONNECT_DEADLINE=1.5):
@@ -52,7 +51,7 @@ def test_many_threads_knock_as_often_as_one(proxy):
             alone = attempts(scenario, proxy, 1)
         scenario.note = "%d attempts of 1 thread, %d of %d" % (alone, together, MANY)
         scenario.require(alone > 3, "only", alone, "attempts")
-        # Each may have tried once before any of them knew.
+        # Each thread may have tried once before any of them knew of the outage.
         most = MANY + 2 * alone
         scenario.require(together <= most, together, "attempts, where one makes", alone)
         scenario.require_within(1.5 + 0.5, scenario.ledger.units)
@@ -77,19 +76,19 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", sorted(WRONG))
-def test_what_is_wrong_for_good_is_tried_once(proxy, locked, what):
+def test_a_permanent_error_while_connecting_is_not_tried_again(proxy, locked, what):
     with Scenario(what) as scenario, through(proxy), Workers(scenario.ledger) as workers:
         with support.database_as(**WRONG[what]):
             unit = workers.do()
             scenario.injected = 1
         scenario.require(unit.is_visible, "served:", unit)
-        # psycopg 3 would ask for a password, and for TLS, on connections of their own.
+        # psycopg 3 would open connections of their own to ask for a password and for TLS.
         scenario.require(proxy.accepted <= 1, proxy.accepted, "attempts")
         scenario.require_within(1, [unit])
 
 
 @pytest.mark.parametrize("user", ["superuser", "user"])
-def test_a_free_slot_is_waited_for(cluster, locked, user):
+def test_connecting_waits_for_a_free_slot_of_the_server(cluster, locked, user):
     with Scenario("no slot free for 0.5 s, %s" % user) as scenario, through(cluster):
         with support.database_as(**(locked if user == "user" else {})):
             taken = take_all_slots(cluster)
@@ -109,7 +108,7 @@ def take_all_slots(cluster):
             return taken
 
 
-def test_a_connect_into_a_black_hole_ends_with_the_deadline(proxy):
+def test_connecting_to_a_server_that_does_not_answer_ends_with_the_deadline(proxy):
     with Scenario("connect into a black hole") as scenario, through(proxy):
         proxy.deaf = True
         with settings(CONNECT_DEADLINE=2), Workers(scenario.ledger, 4) as workers:
@@ -122,7 +121,7 @@ def test_a_connect_into_a_black_hole_ends_with_the_deadline(proxy):
             scenario.require_success([workers.do()])
 
 
-def test_a_new_password_is_for_new_connections(cluster, locked):
+def test_a_new_password_is_used_for_new_connections_only(cluster, locked):
     with Scenario("password changed") as scenario, through(cluster):
         with support.database_as(**locked), Workers(scenario.ledger) as workers:
             kept = workers.do()
@@ -150,7 +149,7 @@ def test_keepalives_are_on(cluster, ours):
         assert support.in_thread(look_at_keepalives) == [1, 30, 10, 3]
 
 
-def test_keepalives_are_those_of_the_users_options(cluster, ours):
+def test_keepalives_in_the_users_options_win(cluster, ours):
     with through(cluster, keepalives_idle=7, keepalives_interval=8, keepalives_count=5):
         assert support.in_thread(look_at_keepalives) == [1, 7, 8, 5]
 

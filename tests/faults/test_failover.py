@@ -1,4 +1,4 @@
-"""The server that takes writes becomes another one, or takes none for a while."""
+"""Another server becomes the one that takes writes, or the server takes none for a while."""
 
 from __future__ import absolute_import
 
@@ -16,7 +16,7 @@ SOON = 2
 
 
 class Both(object):
-    """Two servers, of which the driver is to take the one that can be written to."""
+    """Two servers, of which the driver must choose the one that takes writes."""
 
     def __init__(self, first, second):
         self.host = "%s,%s" % (first.host, second.host)
@@ -25,7 +25,7 @@ class Both(object):
 
 @pytest.fixture
 def clusters():
-    """A list of them, that all come to their end."""
+    """A list of clusters. All of them are stopped after the test."""
     started = [Cluster()]
     try:
         started[0].start()
@@ -63,7 +63,7 @@ def fail_over(scenario, outages, primary, standby):
     scenario.require(first <= SOON, "the first write came after", first, "s")
 
 
-def test_a_session_that_takes_no_writes_any_more_is_not_used(cluster):
+def test_a_session_that_became_read_only_is_not_used(cluster):
     fault = "default_transaction_read_only for 0.3 s, by reload"
     with Scenario(fault) as scenario, settings(CHECK_AFTER=0):
         with through(cluster, target_session_attrs="read-write"):

@@ -36,7 +36,7 @@ def timeout():
 
 
 def forget(cluster, verdict):
-    """The firewall knows the connections there are no more."""
+    """Let the firewall forget the present connections."""
     ports = ", ".join(str(port) for port, in cluster.query(PORTS, CLIENTS))
     cluster.namespace.block("tcp sport { %s }" % ports, verdict)
 
@@ -48,7 +48,9 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("fault, verdict, waits", FAULTS, ids=[fault[0] for fault in FAULTS])
-def test_a_forgotten_connection_is_replaced_within_the_bound(town, fault, verdict, waits):
+def test_a_connection_that_a_firewall_forgot_is_replaced_within_the_check_timeout(
+    town, fault, verdict, waits
+):
     with Scenario(fault) as scenario, through(town):
         scenario.cluster = town
         with settings(CHECK_AFTER=0, CHECK_TIMEOUT=timeout()):

@@ -22,7 +22,7 @@ ANY = "true"
 
 @contextlib.contextmanager
 def four_that_work_in_step(ledger):
-    """All at once, so that each of their sessions, not only they, is idle for 50 to 100 ms."""
+    """Four threads that work at the same moments, so that each session is idle for 50 to 100 ms."""
     ended = threading.Event()
 
     def work():
@@ -42,7 +42,7 @@ def four_that_work_in_step(ledger):
 
 
 def require_none_before_the_window(scenario, killer):
-    """Return how many there were in it."""
+    """Require that no error came before the window. Return how many errors came in it."""
     visible = scenario.ledger.visible()
     within = [unit for unit in visible if killer.hit_in_window(unit)]
     scenario.note = "%d in the window of 5 ms" % len(within)
@@ -57,13 +57,13 @@ def test_sessions_terminated_while_idle_cost_nothing(cluster):
         with four_that_work_in_step(scenario.ledger):
             scenario.injected = killer.terminate(1000, IDLE)
         within = require_none_before_the_window(scenario, killer)
-        # Of few, twice as many can be chance.
+        # With few kills, twice the share of errors can be chance.
         most = (0.02 if scenarios.full else 0.04) * scenario.injected
         scenario.require(within <= most, within, "in the window, more than", most)
 
 
 def test_sessions_terminated_while_idle_for_a_moment_cost_nothing(cluster):
-    """The busier a pool is, the likelier is a use within the window: no bound is asked for."""
+    """No bound is required: the busier a pool is, the likelier is a use within the window."""
     killer = Killer(cluster)
     with Scenario("idle session of a busy pool terminated") as scenario, through(cluster):
         with Clients(scenario.ledger, 4, idle=(0.05, 0.1), views=VIEWS):
@@ -72,13 +72,15 @@ def test_sessions_terminated_while_idle_for_a_moment_cost_nothing(cluster):
 
 
 def at_random():
-    """Seconds until the next request of a client that knows of no other: 0.1 on average."""
+    """Seconds until the next request of a client independent of the others: 0.1 on average."""
     return min(1, random.expovariate(10))
 
 
 @pytest.mark.parametrize("aliases, pools", [(["default"], "1 pool"), (contenders.APART, "4 pools")])
-def test_sessions_of_independent_clients_are_lost_at_their_use_alone(cluster, aliases, pools):
-    """How many kills a request sees depends on how often a session is used: no bound is asked for."""
+def test_independent_clients_see_a_terminated_session_only_at_or_just_before_its_use(
+    cluster, aliases, pools
+):
+    """No bound is required: the share of kills seen depends on how often a session is used."""
     killer = Killer(cluster)
     with Scenario("session of independent clients terminated, " + pools) as scenario:
         with through(cluster), Clients(
@@ -114,7 +116,7 @@ def require_each_pool_its_own_sessions(scenario):
     scenario.require(not shared, "used through more than one alias:", shared)
 
 
-def test_sessions_terminated_in_any_state_cost_their_transaction(cluster):
+def test_a_session_terminated_in_any_state_costs_only_the_transaction_that_used_it(cluster):
     killer = Killer(cluster)
     with Scenario("session terminated in any state") as scenario, through(cluster):
         with Clients(scenario.ledger, 4, pause=0.01):

@@ -27,7 +27,7 @@ def middleman(request, cluster, missing):
 
 
 @pytest.mark.parametrize("end", sorted(SIGNALS))
-def test_a_middleman_that_comes_back_costs_what_was_in_use(middleman, end):
+def test_a_restart_of_a_middleman_while_all_sessions_are_idle_costs_nothing(middleman, end):
     with Scenario("%s: %s, and start" % (middleman.name, end)) as scenario, through(middleman):
         with Workers(scenario.ledger, 4) as workers:
             for _ in repeat(20):
@@ -39,7 +39,7 @@ def test_a_middleman_that_comes_back_costs_what_was_in_use(middleman, end):
         scenario.require_success()
 
 
-def test_units_wait_for_a_middleman_that_is_away(middleman):
+def test_a_middleman_killed_during_work_costs_only_units_whose_session_was_in_use(middleman):
     with Scenario("%s away while clients work" % middleman.name) as scenario, through(middleman):
         outages = Outages()
         with Clients(scenario.ledger, 4, pause=0.002, idle=(0, 0.01)) as clients:
@@ -54,7 +54,7 @@ def test_units_wait_for_a_middleman_that_is_away(middleman):
         scenario.require_in_use(outages)
 
 
-def test_pgbouncer_without_its_server_is_noticed_within_the_bound(cluster, missing):
+def test_pgbouncer_without_its_server_is_noticed_within_the_check_timeout(cluster, missing):
     if find_program("pgbouncer") is None:
         missing("pgbouncer is not installed")
     with Scenario("PgBouncer up, PostgreSQL down") as scenario:
@@ -66,7 +66,7 @@ def test_pgbouncer_without_its_server_is_noticed_within_the_bound(cluster, missi
 
 
 def outage(scenario, cluster):
-    """PostgreSQL is back when the check has had its time."""
+    """Stop PostgreSQL, and start it only when the time of the checks is over."""
     with Workers(scenario.ledger, 4) as workers:
         workers.at_once()
         checks = failed_checks()

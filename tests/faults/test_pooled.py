@@ -10,7 +10,7 @@ from proxy import Proxy
 from scenarios import Scenario, repeat, seconds_to_connect, settings, through
 from support import wait_until
 
-#: Seconds that the first request may take more than its connect, however many have died.
+#: Seconds that the first request may take beyond its connect, however many sessions have died.
 MORE = 0.05
 SUICIDE = "SELECT pg_terminate_backend(pg_backend_pid())"
 
@@ -34,21 +34,22 @@ def test_the_first_request_does_not_pay_for_each_dead_connection(cluster, count)
         scenario.require_success()
 
 
-def test_a_loss_costs_no_living_connection(cluster, ours):
+def test_the_loss_of_a_pooled_connection_costs_no_living_connection(cluster, ours):
     with Scenario("1 of 8 pooled connections dies") as scenario, through(cluster):
         for _ in repeat(10):
             with Workers(scenario.ledger, 8) as workers:
                 before = [unit.pid for unit in workers.at_once()]
                 terminate(cluster, before[:1])
                 scenario.injected += 1
-                # Some may have been taken before the loss was known: those are suspect next.
+                # Some connections may have been taken before the loss was known: they are checked
+                # next.
                 workers.at_once()
                 after = [unit.pid for unit in workers.at_once()]
                 scenario.require(set(before[1:]) < set(after), before, "became", after)
         scenario.require_success()
 
 
-def test_after_a_loss_what_died_in_silence_is_found_before_it_is_used(cluster, ours):
+def test_after_a_loss_connections_that_died_in_silence_are_found_before_their_use(cluster, ours):
     with Scenario("silent deaths beside one in use") as scenario, Proxy(cluster) as proxy:
         with through(proxy), settings(CHECK_AFTER=60, CHECK_TIMEOUT=0.5):
             with Workers(scenario.ledger, 4) as workers:

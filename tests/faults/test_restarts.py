@@ -13,7 +13,7 @@ from clients import Clients, Workers
 from outages import Outages
 from scenarios import Scenario, repeat, settings, through
 
-#: How long the server is away, and for how long that is hidden.
+#: Seconds that the server is away, and the CONNECT_DEADLINE meanwhile.
 AWAY, DEADLINE = 20, 5
 SHORT_AWAY, SHORT_DEADLINE = 3, 0.5
 #: Seconds from the server's first welcome to the first success.
@@ -21,7 +21,7 @@ SOON = 0.5
 
 
 def restart(cluster, mode):
-    """Return when it began, and when the last session had ended."""
+    """Restart the server. Return when that began, and when the last session had ended."""
     began = time.time()
     cluster.down(mode)
     gone = time.time()
@@ -31,7 +31,7 @@ def restart(cluster, mode):
 
 
 def kill_a_backend(cluster, mode):
-    """One crashes, and the postmaster ends all others."""
+    """Kill a backend, so that the postmaster ends all others. Return when that began and ended."""
     began = time.time()
     watching = cluster.connect()
     os.kill(random.choice(cluster.backends()), signal.SIGKILL)
@@ -41,7 +41,7 @@ def kill_a_backend(cluster, mode):
 
 
 class UnixSocket(object):
-    """Over it psycopg2 has another exception for a loss, and does not know that it is one."""
+    """Over a Unix socket psycopg2 raises another error for a loss, and does not see the loss."""
 
     def __init__(self, cluster):
         self.host, self.port = cluster.folder, cluster.port
@@ -58,7 +58,9 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("fault, inject, mode, times", FAULTS, ids=[f[0] for f in FAULTS])
-def test_a_restart_costs_what_was_in_use(cluster, fault, inject, mode, times):
+def test_a_restart_costs_only_units_of_work_whose_session_was_in_use(
+    cluster, fault, inject, mode, times
+):
     door = UnixSocket(cluster) if "unix" in fault else cluster
     outages = Outages()
     with Scenario(fault) as scenario, through(door):
@@ -71,7 +73,7 @@ def test_a_restart_costs_what_was_in_use(cluster, fault, inject, mode, times):
         scenario.require_in_use(outages)
 
 
-def test_a_long_outage_is_over_when_the_server_accepts(cluster):
+def test_work_goes_on_soon_after_the_server_accepts_again_after_a_long_outage(cluster):
     away, deadline = (AWAY, DEADLINE) if scenarios.full else (SHORT_AWAY, SHORT_DEADLINE)
     with Scenario("server away for %d s" % away) as scenario, through(cluster):
         with settings(CONNECT_DEADLINE=deadline), Clients(
@@ -109,7 +111,7 @@ def test_sessions_that_end_by_idle_session_timeout_cost_nothing(cluster):
         scenario.require_success()
 
 
-def test_idle_in_transaction_session_timeout_costs_that_transaction(cluster):
+def test_idle_in_transaction_session_timeout_costs_only_the_idle_transaction(cluster):
     with Scenario("idle_in_transaction_session_timeout") as scenario, through(cluster):
         cluster.reload(idle_in_transaction_session_timeout="250ms")
         with Workers(scenario.ledger, 4) as workers:

@@ -1,4 +1,4 @@
-"""Everything at once, for long: the books are clean, and nothing has leaked."""
+"""All faults at random, for long: no row is wrong, and nothing has leaked."""
 
 from __future__ import absolute_import
 
@@ -21,7 +21,7 @@ VIEWS = ("transactional", "autocommitting")
 
 
 class Faults(object):
-    """All that happens, each as often as it is named."""
+    """All faults, each as likely as it is often in ``choices``."""
 
     def __init__(self, cluster, proxy):
         self.cluster, self.proxy, self.killer = cluster, proxy, Killer(cluster)
@@ -44,7 +44,7 @@ class Faults(object):
         self.proxy.heal()
 
     def swallow(self):
-        # What was swallowed never comes: whoever waits for the answer is to be told.
+        # A swallowed request is never answered: cutting the lines ends the wait for its answer.
         self.proxy.swallow()
         time.sleep(PACE)
         self.proxy.cut()
@@ -76,7 +76,7 @@ class Faults(object):
 
 
 def send(pids, what):
-    """Return whether all were there to get the signal."""
+    """Send a signal. Return whether all processes were there to get it."""
     try:
         for pid in pids:
             os.kill(pid, what)
@@ -90,7 +90,7 @@ def open_descriptors():
 
 
 def warm_up(scenario, cluster):
-    """What is opened once for all is open after this."""
+    """Open everything that stays open for good."""
     with Workers(scenario.ledger, 4) as workers:
         workers.at_once()
     cluster.ask("SELECT 1")
@@ -100,7 +100,7 @@ def is_back_at(before):
     return support.wait_until(lambda: open_descriptors() <= before)
 
 
-def test_a_soak_leaves_clean_books_and_no_leak(cluster):
+def test_a_soak_of_random_faults_leaves_no_wrong_row_and_no_leak(cluster):
     with Scenario("soak: a random fault every 50 ms") as scenario:
         with Proxy(cluster) as proxy, through(proxy), settings(CHECK_TIMEOUT=0.5):
             warm_up(scenario, cluster)
@@ -123,6 +123,6 @@ def test_a_soak_leaves_clean_books_and_no_leak(cluster):
 
 
 def served(scenario):
-    """Whether all is well again when the faults have ended."""
+    """Whether new units are served when the faults have ended."""
     with Workers(scenario.ledger, 4) as workers:
         return all(unit.is_acknowledged for unit in workers.at_once())

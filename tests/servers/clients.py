@@ -61,7 +61,7 @@ class Client(threading.Thread):
         self._storm.answered()
 
     def _hang_up(self, path):
-        """Close the line at a random moment: before the request is complete, or until its answer."""
+        """Close the line at a random moment: after half a request, or later up to its answer."""
         request, moment = self._request(path, self._tag()), self._random.random()
         with self._line() as line:
             if moment < 0.1:
@@ -97,10 +97,10 @@ def unchunked(body):
 
 
 class Storm(object):
-    """Sends one server so many requests from several clients.
+    """Sends one server ``requests`` requests from several clients.
 
-    ``hang_ups`` is the share of the requests on which the client hangs up; ``cancels`` says
-    whether the server then cancels the application.
+    ``hang_ups`` is the share of the requests on which the client hangs up; ``cancels`` says whether
+    the server then cancels the application.
     """
 
     def __init__(self, server, requests, hang_ups, cancels):

@@ -1,4 +1,4 @@
-"""A private PostgreSQL that hears how its clients leave, and servers that are always stopped."""
+"""A private PostgreSQL that logs how its clients leave, stopped at the end of the run."""
 
 from __future__ import absolute_import
 
@@ -38,7 +38,7 @@ def make_certificate(folder):
 
 
 def start_postgres(**settings):
-    # At this level the server's log tells a client that said good-bye from one that was just gone.
+    # At this level the log tells a client that closed its session in order from one that vanished.
     return PrivatePostgres(log_min_messages="debug1", **settings).start()
 
 
@@ -54,7 +54,7 @@ def pytest_configure(config):
         try:
             support.server = start_postgres(**tls)
         except NoPostgres:
-            # Some are built without TLS.
+            # Some PostgreSQLs are built without TLS.
             support.server = start_postgres()
     except NoPostgres as error:
         shutil.rmtree(config.keys_folder)

@@ -1,4 +1,4 @@
-"""Server processes, requests to them, and what the database's server says of both."""
+"""Server processes, requests to them, and what PostgreSQL reports of their sessions."""
 
 from __future__ import absolute_import
 
@@ -24,12 +24,12 @@ except ImportError:
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 
-#: Seconds in which everything here must have happened, on a busy machine too.
+#: Seconds within which anything here must happen, also on a busy machine.
 PATIENCE = 30
 
 
 def environment(options=None, settings=None, **more):
-    """Of a process with the project in it: DATABASES' OPTIONS and PERSISTCONN's settings."""
+    """The variables of a process with the project, for these OPTIONS and PERSISTCONN settings."""
     settings = dict(("PERSISTCONN_" + name, value) for name, value in (settings or {}).items())
     database = support.database_settings(support.DATABASE, OPTIONS=options or {})
     ours = {
@@ -45,7 +45,7 @@ def environment(options=None, settings=None, **more):
 
 
 def run_script(module, *arguments, **options):
-    """Run one of the project's modules to its end; return the values that it printed."""
+    """Run one of the project's modules to its end. Return the values it printed, and its errors."""
     env = options.pop("env", None) or environment(**options)
     command = [sys.executable, "-m", "project." + module] + list(arguments)
     script = subprocess.Popen(
@@ -57,8 +57,10 @@ def run_script(module, *arguments, **options):
 
 
 def without_noise(log):
-    """What a process wrote, but for what Django 1.5 writes at the exit of Python 2 under gevent, with
-    or without persistconn, as soon as a model is imported: its signals outlive their locks.
+    """The output of a process without one message of Django 1.5 at the exit.
+
+    Under gevent and Python 2 Django writes it with or without persistconn, as soon as a model is
+    imported: its signals outlive their locks.
     """
     noise = (
         "'NoneType' object has no attribute 'acquire'\",) in <bound method Signal._remove_receiver"
@@ -83,7 +85,7 @@ class Server(object):
         self._log_path = os.path.join(folder, "server.log")
         self._stop_signal = stop_signal
         command = [word.replace("PORT", str(self.port)) for word in command]
-        # New gunicorns keep a socket there.
+        # New gunicorns keep a socket in HOME.
         env = dict(env, HOME=folder)
         with open(self._log_path, "wb") as log:
             self._process = subprocess.Popen(
@@ -107,7 +109,7 @@ class Server(object):
             return without_noise(log.read())
 
     def get(self, path):
-        """The values of an answer. Raises what the network raises."""
+        """Make a request. Return the values of its answer, or raise an error of the network."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             connection.request("GET", path)
@@ -121,7 +123,7 @@ class Server(object):
             connection.close()
 
     def get_many(self, paths, clients):
-        """The answers to all paths, in their order, asked by so many clients at once."""
+        """Have ``clients`` clients ask for all paths. Return the answers in the paths' order."""
         answers, todo, lock = [None] * len(paths), list(enumerate(paths)), threading.Lock()
 
         def client():
@@ -143,7 +145,7 @@ class Server(object):
         return answers
 
     def hang_up(self, path, after):
-        """Ask, and close the line when ``after()`` has come true, without waiting for the rest."""
+        """Send a request, and close the line once ``after(line)`` is true, answered or not."""
         line = socket.create_connection(("127.0.0.1", self.port))
         line.sendall(("GET %s HTTP/1.1\r\nHost: testserver\r\n\r\n" % path).encode())
         try:
@@ -152,7 +154,7 @@ class Server(object):
             line.close()
 
     def stats(self, *names):
-        # Before 3.2 all that is not async waits for its turn in one thread.
+        # Before 3.2 all views that are not async take turns in one thread.
         stats = self.get("/async/stats/" if django.VERSION >= (3, 1) else "/stats/")
         return tuple(stats.get(name) for name in names)
 
@@ -164,14 +166,14 @@ class Server(object):
         return self._process.poll()
 
     def terminate(self):
-        """End it as a supervisor does. Return the seconds it took, and its exit code."""
+        """End the server as a supervisor does. Return the seconds it took, and the exit code."""
         began = time.time()
         self._process.send_signal(self._stop_signal)
         assert wait_until(lambda: self._process.poll() is not None, PATIENCE), self.log()
         return time.time() - began, self._process.returncode
 
     def stop(self):
-        """Kill what is left of it and of its children."""
+        """Kill what is left of the server and of its children."""
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
         except OSError:
@@ -190,7 +192,7 @@ def serving(*arguments, **options):
 
 
 class Samples(object):
-    """Watches how many sessions there are at once, while a block runs."""
+    """``most`` is the greatest number of sessions at once while a block ran."""
 
     def __init__(self, interval=0.01):
         self.most = self.taken = 0
@@ -214,7 +216,7 @@ class Samples(object):
 
 
 class DatabaseLog(object):
-    """What the database's server has written since this was made."""
+    """What PostgreSQL has logged since this object was made."""
 
     def __init__(self):
         folder = os.path.dirname(support.ask("SHOW data_directory"))
@@ -227,6 +229,6 @@ class DatabaseLog(object):
             return log.read().decode("utf-8", "replace")
 
     def bad_leaves(self):
-        """The lines about clients that did not say good-bye, or said something wrong."""
+        """The log lines about clients that left without a good-bye or broke the protocol."""
         signs = ("unexpected EOF", "could not receive", "invalid message", "protocol", "reset by")
         return [line for line in self.read().splitlines() if any(s in line for s in signs)]

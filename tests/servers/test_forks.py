@@ -20,7 +20,7 @@ def run(use, how, **options):
 
 @pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize("use", ["use", "end", "collect"])
-def test_the_parents_sessions_survive(use, how):
+def test_the_parents_sessions_survive_its_children(use, how):
     errors = run(use, how)
     assert ("Expected" in errors) == (how == "exception")
     assert errors.count("Traceback") == (how == "exception")
@@ -30,11 +30,11 @@ def test_the_parents_sessions_survive(use, how):
 
 
 @pytest.mark.parametrize("how", WAYS)
-def test_they_do_under_tls_too(tls, how):
+def test_the_parents_sessions_survive_its_children_under_tls(tls, how):
     run("use", how, options=tls)
 
 
-def test_nobody_says_anything_that_the_server_does_not_understand():
+def test_forked_processes_cause_no_protocol_error_and_no_unexpected_eof():
     log = DatabaseLog()
     run("use", "sys.exit")
     assert log.bad_leaves() == []
@@ -56,20 +56,20 @@ def gunicorn(tmpdir):
         yield server
 
 
-def test_a_fork_in_the_middle_of_a_request(gunicorn):
+def test_a_child_forked_in_the_middle_of_a_request_does_not_use_the_requests_session(gunicorn):
     answer = gunicorn.get("/fork/")
     assert answer["after"] == answer["before"]
     assert answer["before"] not in answer["child"]
     assert gunicorn.get("/who/")["backend"] == answer["before"]
 
 
-def test_multiprocessing_in_the_middle_of_a_request(gunicorn):
+def test_children_of_multiprocessing_in_the_middle_of_a_request_share_no_session(gunicorn):
     answer = gunicorn.get("/multiprocess/")
     children = answer["children"]
     assert [child["tag"] for child in children] == [str(number) for number in range(8)]
     assert answer["before"] == answer["after"]
     assert answer["before"] not in [child["backend"] for child in children]
-    # One session for each child, and none for two.
+    # Each child has one session, and no two children share one.
     pairs = set((child["process"], child["backend"]) for child in children)
     assert len(pairs) == len(set(child["process"] for child in children))
     assert len(pairs) == len(set(child["backend"] for child in children))

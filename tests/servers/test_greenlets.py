@@ -13,9 +13,10 @@ GREENLETS, MAX_CONNS, SECONDS = 200, 8, 0.01
 
 @pytest.fixture(scope="module", params=["run", "kill", "leave"])
 def run(request):
-    """What 200 units of work report, and what the server saw of them.
+    """The report of 200 units of work, and what the server saw of them.
 
-    First of all, after as many that were killed, and after some that never ended their work.
+    They run without others before them, after as many units that were killed, or after as many that
+    never ended their work.
     """
     log = DatabaseLog()
     env = environment(settings={"MAX_CONNS": MAX_CONNS, "TIMEOUT": 60})
@@ -44,7 +45,7 @@ def test_there_are_never_more_sessions_than_allowed(run):
         assert run["stats"]["opened"] == MAX_CONNS
 
 
-def test_the_loop_goes_on_turning_while_greenlets_wait(run):
+def test_the_event_loop_runs_on_while_greenlets_wait(run):
     assert run["most_waiting"] > GREENLETS / 2
     # The units alone take GREENLETS / MAX_CONNS * 3 * SECONDS, 0.75 s, and a tick 0.002 s.
     print("%(ticks)d ticks, the longest gap %(longest_gap).3f s" % run)
@@ -52,7 +53,7 @@ def test_the_loop_goes_on_turning_while_greenlets_wait(run):
     assert run["longest_gap"] < 0.5
 
 
-def test_nothing_is_left_behind(run):
+def test_greenlets_leave_no_session_no_waiter_and_no_error_behind(run):
     assert run["stats"]["in_use"] == run["stats"]["waiting"] == 0
     assert not run["left"]
     assert run["errors"] == ""

@@ -120,17 +120,17 @@ def test_the_children_leave_the_masters_sessions_alone(run):
     assert after == before
 
 
-def test_it_ends_promptly(run):
+def test_gunicorn_ends_promptly(run):
     assert run.exit_code == 0, run.log
     assert run.seconds_to_end < 5
 
 
-def test_it_leaves_no_session_and_says_good_bye(run):
+def test_gunicorn_leaves_no_session_and_no_unexpected_eof(run):
     assert run.left == []
     assert run.bad_leaves == []
 
 
-def test_its_log_is_clean(run):
+def test_the_log_of_gunicorn_has_no_errors(run):
     lines = [line for line in run.log.splitlines() if "ResourceWarning" not in line]
     # gunicorn leaves sockets of its own open.
     lines += [line for line in warnings(run.log) if "unclosed <socket" not in line]

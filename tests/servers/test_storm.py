@@ -82,11 +82,11 @@ def test_every_complete_request_is_answered(storm):
     assert dict(storm.failures) == {}, storm.log[-20000:]
 
 
-def test_nothing_is_in_use_a_second_later(afterwards):
+def test_no_connection_is_in_use_a_second_after_the_storm(afterwards):
     assert afterwards.stats.get("in_use", 0) == 0
 
 
-def test_every_session_is_on_the_accounts(afterwards):
+def test_every_open_session_is_in_the_counts_of_the_pool(afterwards):
     if afterwards.stats:
         known = afterwards.stats["idle"] + afterwards.stats["in_use"]
         assert wait_until(lambda: len(support.backends()) == known, 1)
@@ -96,12 +96,12 @@ def test_no_session_is_left_in_a_transaction(afterwards):
     assert [session for session in afterwards.sessions if session[1] != "idle"] == []
 
 
-def test_what_an_exception_left_is_not_committed(afterwards):
+def test_a_write_before_an_exception_is_not_committed(afterwards):
     assert support.ask("SELECT count(*) FROM storm_note", support.DATABASE) == 0
 
 
 def test_no_request_that_ends_normally_loses_its_connection(afterwards):
-    # Django sends no request_finished for one that is cancelled.
+    # Django sends no request_finished for a cancelled request.
     cancelled = afterwards.requests - afterwards.answers if afterwards.cancels else 0
     assert afterwards.stats.get("discarded", {}).get("lost", 0) <= cancelled
 

@@ -58,13 +58,13 @@ def test_forty_requests_in_turn_use_one_session(server, path):
     backends = set()
     for _request in range(40):
         backends.add(server.get(path)["backend"])
-        # The answer is there a little sooner than the session is given back.
+        # The answer arrives a little before the session is given back.
         assert gives_all_back(server)
     assert len(backends) == 1
 
 
 @pytest.mark.parametrize("path", WHO)
-def test_forty_at_once_use_at_most_forty_however_often(server, path):
+def test_forty_requests_at_once_use_at_most_forty_sessions_however_often(server, path):
     sessions = []
     for _turn in range(5):
         paths = [path + "?seconds=0.02&tag=%d" % number for number in range(40)]
@@ -72,7 +72,8 @@ def test_forty_at_once_use_at_most_forty_however_often(server, path):
         assert [answer["tag"] for answer in answers] == [str(number) for number in range(40)]
         assert gives_all_back(server)
         sessions.append(len(support.backends()))
-    # Under load not all of the forty overlap, and some turn needs one more than those before.
+    # Under load not all forty requests overlap, and some turn needs one session more than those
+    # before.
     assert max(sessions) <= 40
 
 
@@ -93,7 +94,7 @@ def test_a_client_that_hangs_up_keeps_no_session(server, has_asked, path, second
 
 
 @pytest.mark.parametrize("path", WHO)
-def test_nor_do_twenty_of_them(server, path):
+def test_twenty_clients_that_hang_up_keep_no_session(server, path):
     before = server.get_many([path + "?seconds=0.1"] * 20, 20) and len(support.backends())
     for _turn in range(20):
         server.hang_up(path + "?seconds=0.1", after=lambda line: True)
@@ -110,7 +111,9 @@ def test_nor_do_twenty_of_them(server, path):
         pytest.param("/async/stream/?count=1000", 0, marks=since_5_0),
     ],
 )
-def test_hanging_up_in_the_middle_of_a_stream_keeps_none_either(server, has_asked, path, seconds):
+def test_a_client_that_hangs_up_in_the_middle_of_a_stream_keeps_no_session(
+    server, has_asked, path, seconds
+):
     server.hang_up(path, after=has_asked)
     assert gives_all_back(server, seconds + 1)
 
@@ -122,7 +125,7 @@ def test_a_stream_that_is_read_to_its_end_gives_its_session_back(server, path):
     assert gives_all_back(server)
 
 
-def test_while_requests_wait_for_a_session_all_are_answered(bounded):
+def test_all_requests_are_answered_while_some_wait_for_a_session(bounded):
     with Samples() as samples:
         answers = bounded.get_many(["/who/?seconds=0.05&tag=%d" % n for n in range(40)], 20)
     assert [answer["tag"] for answer in answers] == [str(number) for number in range(40)]
@@ -130,8 +133,8 @@ def test_while_requests_wait_for_a_session_all_are_answered(bounded):
 
 
 @since_4_0
-def test_nothing_blocks_the_event_loop(bounded):
-    """One that only sleeps is answered while all others wait for a session."""
+def test_requests_that_wait_for_a_session_do_not_block_the_event_loop(bounded):
+    """A request that only sleeps is answered while all others wait for a session."""
     waits, ends = [], time.time() + 2
     hold = ["/who/?seconds=0.3"] * 16
     holders = in_background(lambda: bounded.get_many(hold, 16))
@@ -150,17 +153,17 @@ def in_background(work):
     return thread
 
 
-def test_what_startup_used_serves_the_requests(server):
+def test_the_session_used_at_startup_serves_the_requests(server):
     assert server.stats("opened", "in_use") == (1, 0)
     server.get("/who/")
     assert server.stats("opened", "in_use", "idle") == (1, 0, 1)
 
 
-def test_it_ends_promptly_and_says_good_bye(server):
+def test_uvicorn_ends_promptly_and_leaves_no_unexpected_eof(server):
     log = DatabaseLog()
     server.get_many(["/who/?seconds=0.05"] * 20, 10)
     seconds, code = server.terminate()
-    # From 0.29 on it ends by the signal itself.
+    # From 0.29 on uvicorn ends by the signal itself.
     assert code in (0, -signal.SIGTERM), server.log()
     assert seconds < 5
     assert wait_until(lambda: support.backends() == [], 1)

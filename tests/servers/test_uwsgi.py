@@ -1,4 +1,4 @@
-"""uWSGI as it is without lazy-apps: the master loads the project, and forks its workers."""
+"""uWSGI without lazy-apps: the master loads the project and forks its workers."""
 
 from __future__ import absolute_import
 
@@ -16,8 +16,9 @@ pytestmark = pytest.mark.skipif(
 
 WORKERS, THREADS, REQUESTS = 2, 3, 80
 
-# uWSGI forks without Python's lock. A thread that has it then keeps it in the child, where nobody
-# is that thread; and where a statement opens a transaction, the end of work starts the watchdog.
+# uWSGI forks without holding Python's lock. A thread that has the lock at that moment keeps it for
+# ever in the child, which does not have that thread. Where a statement opens a transaction, the end
+# of work starts such a thread: the watchdog.
 AT_IMPORT = "query_at_import" if django.VERSION < (1, 6) else "query_and_end_at_import"
 MASTERS = 1 if django.VERSION < (1, 6) else 2
 
@@ -61,7 +62,7 @@ def test_the_workers_leave_the_masters_sessions_alone(server):
     assert server.masters <= set(support.backends())
 
 
-def test_it_ends_promptly_and_leaves_no_session(server):
+def test_uwsgi_ends_promptly_and_leaves_no_session(server):
     log = DatabaseLog()
     ask(server)
     seconds, code = server.terminate()
@@ -69,7 +70,7 @@ def test_it_ends_promptly_and_leaves_no_session(server):
     assert seconds < 5
     assert support.wait_until(lambda: support.backends() == [], 1)
     assert "Traceback" not in server.log()
-    # The master itself ends without a word to Python.
+    # The master itself ends without telling Python, so its sessions are not closed in order.
     masters = ["[%d]" % backend for backend in server.masters]
     lines = [line for line in log.bad_leaves() if not any(pid in line for pid in masters)]
     assert lines == []

@@ -1,4 +1,4 @@
-"""A private PostgreSQL, Django settings upon it, and how many shots are fired."""
+"""A private PostgreSQL, Django settings for it, and options for the number of shots."""
 
 from __future__ import absolute_import
 

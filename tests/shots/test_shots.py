@@ -1,4 +1,4 @@
-"""Shots at random moments, into units of work that compete for connections."""
+"""Shots (exceptions and signals) at random moments, in units of work that share connections."""
 
 from __future__ import absolute_import
 
@@ -38,7 +38,7 @@ class Unit(object):
 
     def __init__(self):
         self.token = str(next(tokens))
-        self.is_ended = False  # by a signal handler that it was interrupted by
+        self.is_ended = False  # by a signal handler that interrupted the unit
 
     def run(self):
         try:
@@ -123,7 +123,7 @@ class Target(object):
                 self._run()
         finally:
             self.is_done = True
-        end_of_work()  # that of the last unit may have been shot
+        end_of_work()  # the last unit's own end_of_work() may have been interrupted
 
     def _run(self):
         try:
@@ -139,11 +139,11 @@ class Target(object):
         except support.database_errors() as error:
             self.errors[type(error).__name__] += 1
         if not self._take_aim():
-            # A shot is under way, and comes in here unless a destructor swallowed it.
+            # A shot is under way. It arrives in this loop, unless a destructor swallowed it.
             while self.fired == before:
                 time.sleep(0.0005)
             for _ in range(1000):
-                pass  # Python 2 looks for it after every hundredth opcode only.
+                pass  # Python 2 looks for the shot after every hundredth opcode only.
 
     def _take_aim(self):
         try:
@@ -159,7 +159,7 @@ class Target(object):
 
 
 class NoLock(object):
-    """Takes the place of a lock of Django's own in each wrapper, which nobody else wants.
+    """Replaces a lock that Django has in each wrapper, and that no other thread needs here.
 
     Before Python 3.10 an exception at the end of a ``with`` can leave a lock held, in stock Django,
     too: one hang in some 20,000 shots.
@@ -220,7 +220,7 @@ def shots(request):
 
 @pytest.mark.parametrize("max_conns", [SLOTS, None])
 @pytest.mark.parametrize("shooting", [by_signals, by_threads])
-def test_all_goes_on_and_nothing_is_lost_or_shared(shooting, max_conns, shots):
+def test_shots_at_random_moments_lose_no_slot_and_share_no_session(shooting, max_conns, shots):
     seed = random.randrange(10**6)
     with support.settings_as(PERSISTCONN_MAX_CONNS=max_conns, PERSISTCONN_TIMEOUT=5):
         errors = forked.run(partial(shooting, shots, seed), patience=20, limit=7200)

@@ -1,4 +1,4 @@
-"""A shot before each step of persistconn's code, one in each run of a unit of work."""
+"""An exception before each step of persistconn's code: one step in each run of a unit of work."""
 
 from __future__ import absolute_import
 
@@ -15,7 +15,7 @@ import persistconn
 
 SLOTS = 2
 
-#: From so many random shots on, all walks take every step.
+#: If at least this many random shots are asked for, all walks take every step.
 FULL = 100000
 
 
@@ -27,7 +27,7 @@ def few_slots():
 
 @pytest.fixture
 def stride(request):
-    """For walks that open a connection in each run, which takes ten times as long as the rest."""
+    """The stride of walks that open a connection in each run, which takes ten times as long."""
     return 1 if request.config.getoption("--shots") >= FULL else 13
 
 
@@ -48,20 +48,20 @@ def unit_of_work():
         end_of_work()
 
 
-def test_a_unit_of_work_with_an_idle_connection(check):
+def test_a_shot_at_any_step_of_work_on_an_idle_connection_does_no_harm(check):
     walk(nothing, unit_of_work, check)
 
 
-def test_one_that_connects(check, stride):
+def test_a_shot_at_any_step_of_work_that_connects_does_no_harm(check, stride):
     walk(persistconn.drain, unit_of_work, check, stride=stride)
 
 
-def test_one_that_finds_its_connection_dead(check, stride):
+def test_a_shot_at_any_step_of_work_that_finds_its_connection_dead_does_no_harm(check, stride):
     walk(kill_sessions, unit_of_work, check, stride=stride)
 
 
 def kill_sessions():
-    # With a time-out, as support has it, each takes a tenth of a second.
+    # With a time-out, as in support.kill_backends(), each of them takes a tenth of a second.
     sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity" + support.THEIRS
     support.query(sql, None, *support.NAMES)
     assert wait_until(lambda: support.backends() == [])
@@ -69,7 +69,7 @@ def kill_sessions():
 
 @pytest.fixture
 def asking():
-    """Each checkout asks SELECT 1, with a limit of time, and each checkin rolls back."""
+    """Each checkout sends SELECT 1, with a limit of time, and each checkin rolls back."""
     with support.settings_as(PERSISTCONN_CHECK_AFTER=0):
         yield
 
@@ -81,7 +81,7 @@ def transaction():
         end_of_work()
 
 
-def test_one_that_asks_and_rolls_back(check, asking):
+def test_a_shot_at_any_step_of_work_with_a_check_and_a_rollback_does_no_harm(check, asking):
     walk(nothing, transaction, check)
 
 
@@ -109,15 +109,15 @@ def test_a_soft_time_limit_is_never_swallowed(check, asking):
     walk(nothing, unit, check_all, act=fire)
 
 
-def test_close(check):
+def test_a_shot_at_any_step_of_close_does_no_harm(check):
     walk(lambda: fetch("SELECT 1"), lambda: connection.close(), check)
 
 
-def test_drain(check, stride):
+def test_a_shot_at_any_step_of_drain_does_no_harm(check, stride):
     walk(nothing, persistconn.drain, check, stride=stride)
 
 
-def test_disable_and_enable(check, stride):
+def test_a_shot_at_any_step_of_disable_and_enable_does_no_harm(check, stride):
     def off_and_on():
         persistconn.disable()
         persistconn.enable()
@@ -139,7 +139,7 @@ def somebody_waits():
     return persistconn.stats()["default"]["waiting"] == 1
 
 
-def test_the_end_of_work_while_another_thread_waits(one_slot):
+def test_a_shot_at_any_step_of_the_end_of_work_while_a_thread_waits_does_no_harm(one_slot):
     waiter = Helper()
 
     def setup():
@@ -155,7 +155,7 @@ def test_the_end_of_work_while_another_thread_waits(one_slot):
     walk(setup, end_of_work, check)
 
 
-def test_a_wait_for_a_connection(one_slot):
+def test_a_shot_at_any_step_of_a_wait_for_a_connection_does_no_harm(one_slot):
     holder, has_it, is_over = Helper(), threading.Event(), threading.Event()
 
     def hold():

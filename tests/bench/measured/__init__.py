@@ -1,1 +1,1 @@
-"""The Django project that is measured: it runs in a process of each contender's own."""
+"""The Django project that is measured. Each contender runs it in a process of its own."""

@@ -1,7 +1,7 @@
 """Checkout and checkin of pools alone, each with as many open connections as there are threads.
 
-So nobody waits for one. The connections are psycopg2's, but for psycopg_pool, which takes only
-those of psycopg 3.
+So no thread waits for a connection. The connections are psycopg2's; only psycopg_pool, which takes
+no others, has those of psycopg 3.
 """
 
 from __future__ import absolute_import
@@ -77,7 +77,7 @@ POOLS = {
 
 
 def measure(name, connect, threads, seconds):
-    """Seconds of one checkout and checkin, with so many threads that do nothing else."""
+    """The seconds of one checkout and checkin, with ``threads`` threads that do nothing else."""
     use, close = POOLS[name](connect, threads)
     counts, end = [], [0]
 

@@ -1,4 +1,4 @@
-"""Many threads share few connections: how many sessions there are, and whether a request is lost."""
+"""Many threads share few connections: how many sessions there are, and how many requests fail."""
 
 from __future__ import absolute_import
 
@@ -7,7 +7,7 @@ import threading
 from measured.memory import resident_kilobytes
 from measured.requests import timer
 
-#: A thousand stacks of the usual 8 MB may be more than a machine gives.
+#: A thousand stacks of the usual 8 MB may need more memory than a machine gives.
 STACK = 512 * 1024
 
 #: The name is in the OPTIONS of the contender.
@@ -15,7 +15,7 @@ SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'crow
 
 
 class Watcher(threading.Thread):
-    """Counts the sessions of the others, from a session of its own, until it is stopped."""
+    """Counts the crowd's sessions, from a session of its own, until it is stopped."""
 
     def __init__(self, raw):
         super(Watcher, self).__init__()
@@ -59,7 +59,7 @@ class Crowd(object):
                 self.lost.append(str(error))
 
     def run(self):
-        """Return the seconds that it took."""
+        """Let the threads begin. Return the seconds that they took."""
         begin = timer()
         self._begin.set()
         for thread in self._threads:
@@ -68,7 +68,7 @@ class Crowd(object):
 
 
 def measure(requests, threads, each, raw):
-    """Let so many threads make so many requests each. Return what happened."""
+    """Let ``threads`` threads make ``each`` requests each. Return what happened."""
     crowd, watcher = Crowd(requests, threads, each), Watcher(raw)
     watcher.start()
     seconds = crowd.run()

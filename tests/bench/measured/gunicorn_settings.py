@@ -1,4 +1,4 @@
-"""What gunicorn does in a new worker process."""
+"""gunicorn's hook in a new worker process."""
 
 from __future__ import absolute_import
 

@@ -1,4 +1,4 @@
-"""Connection cycles between two marks, for whoever counts this process's instructions."""
+"""Connection cycles between two marks, for a tool that counts this process's instructions."""
 
 from __future__ import absolute_import
 
@@ -8,12 +8,12 @@ import sys
 from measured.requests import Connections
 from measured.wsgi import make_application
 
-#: Until the interpreter has specialised what is run again and again.
+#: Cycles after which the interpreter has specialised the code.
 WARM_UP = 200
 
 
 def mark():
-    """Call a function of the C library that nobody else here calls, and that does nothing."""
+    """Call a function of the C library that no other code here calls, and that does nothing."""
     os.getpgid(0)
 
 

@@ -1,4 +1,4 @@
-"""What requests leave behind: resident size, objects, and garbage that only the collector finds."""
+"""The leftovers of requests: resident size, objects, and garbage that only the collector finds."""
 
 from __future__ import absolute_import
 
@@ -9,7 +9,7 @@ import sys
 from measured.requests import timer
 
 WARM_UP = 50
-#: Requests that are looked at with the collector switched off.
+#: Requests that are observed with the collector switched off.
 WATCHED = 100
 
 

@@ -1,4 +1,4 @@
-"""Requests without a server, whole ones and only what they cost in connections."""
+"""Requests without a server: whole requests, or only what they do with connections."""
 
 from __future__ import absolute_import
 
@@ -8,7 +8,7 @@ import time
 
 timer = getattr(time, "perf_counter", time.time)
 
-#: Cursors and connection cycles take microseconds, so that asking for the time would count.
+#: Cursors and connection cycles take microseconds: reading the clock for each one would count.
 BATCH = 20
 
 
@@ -31,7 +31,7 @@ def environ(path):
 
 
 class Requests(object):
-    """What a WSGI server does with an application."""
+    """Makes requests to an application, as a WSGI server does."""
 
     def __init__(self, application):
         self._application = application
@@ -49,7 +49,7 @@ class Requests(object):
 
 
 class Connections(object):
-    """What a request does with its connection, without a query."""
+    """Does with the connection what a request does, but for the query."""
 
     def __init__(self, application):
         import django
@@ -60,7 +60,7 @@ class Connections(object):
         self._finished = signals.request_finished
         self._started = signals.request_started
         self._sender = application.__class__
-        # As Django's handler does it: before 1.8 without the environ.
+        # As Django's handler sends the signal: before 1.8 without the environ.
         self._more = {"environ": environ("/one/")} if django.VERSION >= (1, 8) else {}
 
     def started(self):
@@ -80,7 +80,7 @@ class Connections(object):
 
 def seconds_each(action, seconds, batch=1):
     """The mean time of an action, done for so many seconds and at least three times."""
-    action()  # whatever an idle time has cooled down
+    action()  # warm up again after an idle time
     count, begin = 0, timer()
     now = begin
     while now - begin < seconds or count < 3:

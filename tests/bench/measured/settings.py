@@ -1,4 +1,4 @@
-"""The settings of one contender, chosen by whoever started this process."""
+"""The settings of one contender, which is chosen by an environment variable."""
 
 from __future__ import absolute_import
 

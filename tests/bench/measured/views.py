@@ -13,12 +13,12 @@ ROWS = 1000
 QUERIES = 10
 
 _numbers = itertools.count()
-# Before 1.6 it has another name.
+# Before 1.6 atomic() has another name.
 _atomic = getattr(transaction, "atomic", None) or transaction.commit_on_success
 
 
 def _next_key():
-    # Clients that write at the same time are not to wait for each other's row.
+    # Clients that write at the same time must not wait for each other's row.
     return next(_numbers) % ROWS + 1
 
 

@@ -90,7 +90,7 @@ def obey(orders, answers):
 
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "measured.settings")
-    # What a library prints is no answer.
+    # The output of a library must not be taken for an answer.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     obey(sys.stdin, answers)

@@ -1,4 +1,4 @@
-"""Django as its users start it, with what the contender does to it."""
+"""Django as its users start it, with the changes of the contender."""
 
 from __future__ import absolute_import
 
@@ -20,7 +20,7 @@ def load():
 
 
 def hand_patch():
-    """What people do by hand: the connection is not closed at the end of a request, and no more."""
+    """Do what people do by hand: keep the connection open at the end of a request, and no more."""
     from django import db
     from django.core import signals
 

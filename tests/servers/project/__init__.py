@@ -1,1 +1,1 @@
-"""A Django project that servers serve: it answers who answered."""
+"""A Django project for the servers: it answers which process and which session served a request."""

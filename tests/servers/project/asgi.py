@@ -1,4 +1,4 @@
-"""Django under ASGI, with the lifespan that Django itself leaves to others."""
+"""Django under ASGI, with the lifespan events that Django itself does not handle."""
 
 from __future__ import absolute_import
 
@@ -23,6 +23,6 @@ async def application(scope, receive, send):
         await receive()
         await sync_to_async(sessions.unit_of_work, thread_sensitive=True)()
         if moment == "shutdown":
-            # uvicorn ends by the signal itself, and what atexit would do is not done.
+            # uvicorn ends by the signal itself, so that no atexit function runs.
             persistconn.drain()
         await send({"type": "lifespan.%s.complete" % moment})

@@ -1,4 +1,4 @@
-"""Requests in turn through Django's async test client. Only Python 3 can read it."""
+"""Requests in turn through Django's async test client. Python 2 cannot read this file."""
 
 from __future__ import absolute_import
 

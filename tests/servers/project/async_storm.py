@@ -59,7 +59,7 @@ if django.VERSION >= (4, 0):
 
     @view
     async def iterates_from_call_to_call(request):
-        """Before 4.0 all requests share one thread, and the end of one ends the others' cursors."""
+        """Before 4.0 all requests share a thread, and the end of one closes the others' cursors."""
         value, some = 0, await sync_to_async(rows)()
         while True:
             chunk = await sync_to_async(list)(islice(some, CHUNK))

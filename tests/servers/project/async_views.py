@@ -1,4 +1,4 @@
-"""Imported where Django has async views. Python 2 cannot read it."""
+"""Async views, imported where Django has them. Python 2 cannot read this file."""
 
 from __future__ import absolute_import
 

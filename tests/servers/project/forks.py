@@ -10,7 +10,7 @@ import sys
 
 from project import sessions
 
-#: Python 2 has no other kind of children, and newer Pythons no longer have this one by default.
+#: Python 2 can only fork, and newer Pythons no longer fork by default.
 context = getattr(multiprocessing, "get_context", lambda method: multiprocessing)("fork")
 
 
@@ -48,7 +48,7 @@ def children_collect_garbage():
 
 
 def fork(use, how):
-    """Return what the child used, and its exit code."""
+    """Fork a child. Return the sessions that it used, and its exit code."""
     readable, writable = os.pipe()
     child = os.fork()
     if child == 0:
@@ -70,13 +70,13 @@ def leave(how):
     if how == "os._exit":
         os._exit(0)
     elif how == "exception":
-        # Nobody catches it.
+        # Nobody catches this exception.
         raise Expected()
     sys.exit(0)
 
 
 def with_multiprocessing(use):
-    """The same in a Process and in a Pool."""
+    """Return the sessions that a Process and a Pool used, and the exit code of the Process."""
     queue = context.Queue()
     process = context.Process(target=lambda: queue.put(use()))
     process.start()

@@ -1,4 +1,4 @@
-"""Units of work in greenlets, more than there may be sessions, beside one that only ticks."""
+"""Units of work in more greenlets than there may be sessions, beside a greenlet that only ticks."""
 
 from __future__ import absolute_import
 
@@ -47,7 +47,7 @@ def unit_of_work(tag, seconds):
 
 
 def run_all(count, seconds):
-    """Run so many units at once; return how they went."""
+    """Run ``count`` units at once. Return their answers, and how the loop ran meanwhile."""
     import persistconn
 
     ticker, most_waiting = Ticker(), 0
@@ -63,7 +63,7 @@ def run_all(count, seconds):
 
 
 def kill_all(count, seconds):
-    """Begin so many units, and kill them at whatever they are: waiting, connecting, asking."""
+    """Begin ``count`` units, and kill each while it waits, connects or queries."""
     for _turn in range(5):
         greenlets = [gevent.spawn(unit_of_work, number, seconds) for number in range(count)]
         for greenlet in greenlets:
@@ -73,7 +73,7 @@ def kill_all(count, seconds):
 
 
 def leave_all(count, seconds):
-    """Let so many greenlets end without a word of the end of their work."""
+    """Let ``count`` greenlets end without ending their work."""
     gevent.joinall([gevent.spawn(sessions.backend) for number in range(count)])
 
 

@@ -1,4 +1,4 @@
-"""Which session of the database serves whom, and what a process had before its children."""
+"""Which session serves which process, and the sessions that a parent had before its children."""
 
 from __future__ import absolute_import
 
@@ -6,25 +6,25 @@ import json
 import os
 import threading
 
-#: What the process that imported the project has: its pid and its sessions.
+#: The pid and the sessions of the process that imported the project.
 importer = {}
 
 
 def set_up():
-    """Load the project where no server does, and return persistconn, installed."""
+    """Load the project where no server does so. Return persistconn, installed."""
     import django
 
     if hasattr(django, "setup"):
         django.setup()
     import persistconn
 
-    # Before 1.7 nothing else would import it until somebody needs all models.
+    # Before 1.7 nothing else imports persistconn until some code needs all models.
     persistconn.install()
     return persistconn
 
 
 def ask(tag="", seconds=0, alias="default"):
-    """The database's own echo of the tag, from the session that sleeps so long."""
+    """Have a session sleep and echo the tag. Return the echo, the backend and this process."""
     from django.db import connections
 
     cursor = connections[alias].cursor()
@@ -43,7 +43,7 @@ def backend(alias="default"):
 
 
 def end_of_work():
-    """close_old_connections(), or what it was called before 1.6."""
+    """Call close_old_connections(), or close_connection() before 1.6."""
     from django import db
 
     end = getattr(db, "close_old_connections", None) or db.close_connection
@@ -72,7 +72,10 @@ def query_at_import():
 
 
 def query_and_end_at_import():
-    """Leave one idle, too. Not with a thread: under Python 2 it would wait for this import to end."""
+    """Leave one session in use and another one idle.
+
+    No thread is used for it: under Python 2 the thread would wait for this import to end.
+    """
     both = set([backend(), backend("other")])
     end_of_work()
     query_at_import()
@@ -80,7 +83,7 @@ def query_and_end_at_import():
 
 
 def between_transactions():
-    """The session in use, out of the transaction that each statement opens before 1.6."""
+    """Return the session in use, after the end of the transaction that it has before 1.6."""
     from django.db import connection
 
     in_use = backend()
@@ -90,7 +93,7 @@ def between_transactions():
 
 
 def look_again(path):
-    """In the importing process, at its end: are its sessions the same, and do they work?"""
+    """At the end of the importing process, report whether its sessions are the same and work."""
     if not importer:
         return
     now = {"process": os.getpid(), "in_use": between_transactions(), "idle": backend("other")}

@@ -1,4 +1,4 @@
-"""Its database and persistconn's settings come from whoever starts the server."""
+"""The project's settings. Its database and persistconn's settings come from the environment."""
 
 from __future__ import absolute_import
 
@@ -6,7 +6,7 @@ import json
 import os
 
 database = json.loads(os.environ["SERVERS_DATABASE"])
-# Two names of one database, each with sessions of its own.
+# Two aliases of one database, each with sessions of its own.
 DATABASES = {"default": database, "other": dict(database)}
 INSTALLED_APPS = ["persistconn"]
 MIDDLEWARE = []

@@ -1,5 +1,7 @@
-"""A session whose server is stopped while it is idle, under gevent, with a driver that does not
-know gevent: psycogreen is not used."""
+"""Under gevent the backend of an idle session is stopped; the next unit of work finds that out.
+
+psycogreen is not used, so that the driver does not know gevent.
+"""
 
 from __future__ import absolute_import
 
@@ -21,7 +23,7 @@ if __name__ == "__main__":
     persistconn = sessions.set_up()
     first = sessions.unit_of_work()
     os.kill(first, signal.SIGSTOP)
-    # Another process, as this one may hang until then.
+    # From another process, as this one may hang until then.
     subprocess.Popen(["sh", "-c", "sleep %s; kill -CONT %d" % (patience, first)])
     began = time.time()
     second = sessions.unit_of_work()

@@ -1,7 +1,7 @@
 """The storm's views: they read in chunks, stream, and leave transactions by an exception.
 
-Each answers with the tag it was given and the sum of the rows it read, by which its client knows
-that the answer is right and is its own.
+Each view answers with the tag of its request and the sum of the rows that it read, so that the
+client can check that the answer is right and its own.
 """
 
 from __future__ import absolute_import
@@ -118,7 +118,7 @@ def raises_while_iterating_in_atomic(request):
 
 @view
 def keeps_the_error_of_an_iteration(request):
-    """The error's frames keep the open cursor, and are in a cycle with the request."""
+    """The error's frames keep the open cursor, and are in a reference cycle with the request."""
     try:
         with transaction.atomic():
             note(request)
@@ -134,7 +134,7 @@ if django.VERSION >= (4, 2):
 
     @view
     def streams(request):
-        """Before 4.2 its body runs in the event loop, where it cannot use the database."""
+        """Before 4.2 the body runs in the event loop, where it cannot use the database."""
 
         def body():
             for row in rows():

@@ -1,4 +1,4 @@
-"""project.asgi behind a server that can cancel it. Python 2 cannot read this file."""
+"""project.asgi, run as by a server that can cancel requests. Python 2 cannot read this file."""
 
 from __future__ import absolute_import
 
@@ -9,14 +9,14 @@ import sys
 
 from project.asgi import application as django_application
 
-# A test that finds the server hanging has the stacks of all its threads written to the log.
+# Tests send this signal to a server that hangs, to have the stacks of its threads in the log.
 faulthandler.register(signal.SIGUSR1, all_threads=True)
 
 
 def on_error_in_destructor(unraisable):
-    """Ignore those of abandoned iterations, which stock Django has as well.
+    """Ignore errors of abandoned iterations, which stock Django has as well.
 
-    It may close a connection in one thread while another, the event loop's, closes a cursor on it.
+    Django may close a connection in one thread while the event loop's thread closes a cursor on it.
     """
     if getattr(unraisable.object, "__name__", None) != "cursor_iter":
         sys.__unraisablehook__(unraisable)
@@ -26,9 +26,10 @@ sys.unraisablehook = on_error_in_destructor
 
 
 async def application(scope, receive, send):
-    """Run Django. If the query says so, cancel it when the client hangs up.
+    """Run Django. If the query string says so, cancel the request when its client hangs up.
 
-    uvicorn only sends the application a message. Other servers cancel it, and so do time-outs.
+    uvicorn only sends the application a message. Other servers cancel the application, and so do
+    time-outs.
     """
     if b"cancel" not in scope.get("query_string", b""):
         await django_application(scope, receive, send)
