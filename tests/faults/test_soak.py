@@ -100,6 +100,11 @@ def is_back_at(before):
     return support.wait_until(lambda: open_descriptors() <= before)
 
 
+def no_other_session(cluster):
+    """Whether all sessions but the one that asks have ended, some time after their clients."""
+    return support.wait_until(lambda: cluster.ask(SESSIONS) == 1)
+
+
 def test_a_soak_of_random_faults_leaves_no_wrong_row_and_no_leak(cluster):
     with Scenario("soak: a random fault every 50 ms") as scenario:
         with Proxy(cluster) as proxy, through(proxy), settings(CHECK_TIMEOUT=0.5):
