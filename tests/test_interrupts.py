@@ -116,7 +116,8 @@ def test_signals_whose_handler_does_nothing_disturb_no_unit_of_work():
     def work(child):
         signal.signal(signal.SIGALRM, lambda number, frame: None)
         signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
-        for _ in range(2000):
+        for number in range(2000):
+            child.goes_on("unit of work %d" % number)
             unit_of_work()
 
     forked.run(work)
