@@ -108,13 +108,15 @@ def lint(session):
     session.run(*vermin, "--exclude-regex", r"compat\.py$|\.pyi$", "persistconn")
     session.run("python2.7", "-m", "compileall", "-q", "persistconn", "demo_project", external=True)
 
-    # On the stub alone: stubtest would take the other, untyped modules for stubs as well. What the
+    # On the stubs alone: stubtest would take the other, untyped modules for stubs as well. What a
     # stub lacks shows as a difference of the two __all__.
     stubs = pathlib.Path(session.create_tmp()).resolve()
     (stubs / "persistconn").mkdir(exist_ok=True)
-    shutil.copy("persistconn/__init__.pyi", stubs / "persistconn")
+    for stub in ROOT.glob("persistconn/*.pyi"):
+        shutil.copy(stub, stubs / "persistconn")
     with session.chdir(stubs):
-        session.run("python", "-m", "mypy.stubtest", "--ignore-missing-stub", "persistconn")
+        stubtest = ["python", "-m", "mypy.stubtest", f"--mypy-config-file={ROOT}/pyproject.toml"]
+        session.run(*stubtest, "--ignore-missing-stub", "persistconn")
 
 
 @nox.session
