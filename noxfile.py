@@ -9,11 +9,12 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib import metadata
 
 import nox
+from packaging.version import Version
 
-# Newer releases of nox cannot start Python 2.7 any more.
-nox.needs_version = ">=2024.3.2,<2026.8"
+nox.needs_version = ">=2024.3.2"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = True
 nox.options.reuse_venv = "yes"
@@ -27,6 +28,14 @@ sys.path.append(str(ROOT / "tests" / "django_suites"))
 
 import suites  # noqa: E402
 
+# Newer ones make no environments for Python 2.7 to 3.8.
+OLD_TOOLS = {"nox": "2026.8", "virtualenv": "20.22"}
+HAS_OLD_TOOLS = all(
+    Version(metadata.version(tool)) < Version(limit) for tool, limit in OLD_TOOLS.items()
+)
+# virtualenv may have found newer wheels meanwhile, which old Pythons cannot run.
+SEEDS = ["--pip=embed", "--setuptools=embed", "--wheel=embed"] if HAS_OLD_TOOLS else []
+
 # "+psycopg3": with psycopg 3 installed too, which Django then prefers to psycopg2.
 MATRIX = {
     "2.7": ["1.2", "1.3", "1.4", "1.5", "1.6", "1.7", "1.8", "1.11"],
@@ -38,15 +47,39 @@ MATRIX = {
 }
 
 
-def cells(*pairs):
-    """The parameters of a session that runs on pairs of Python and Django."""
-    return [
-        nox.param(python, django, id=f"py{python}-django{django.replace('+', '-')}")
+def in_cells(*pairs):
+    """Make a session that runs once for each of these pairs of Python and Django.
+
+    A Python that needs older tools gets no environment from newer ones, but an error.
+    """
+    cells = [
+        nox.param(
+            python if HAS_OLD_TOOLS or not is_old(python) else False,
+            django,
+            id=f"py{python}-django{django.replace('+', '-')}",
+        )
         for python, django in pairs
     ]
 
+    def decorate(function):
+        @functools.wraps(function)
+        def run(session, django):
+            if not session.python:
+                refuse_new_tools(session)
+            function(session, django)
 
-CELLS = cells(*((python, django) for python in MATRIX for django in MATRIX[python]))
+        return nox.session(venv_params=SEEDS)(nox.parametrize("python, django", cells)(run))
+
+    return decorate
+
+
+def is_old(python):
+    return Version(python) < Version("3.9")
+
+
+def refuse_new_tools(session):
+    needed = " ".join(f'"{tool}<{limit}"' for tool, limit in OLD_TOOLS.items())
+    session.error(f"Python 2.7 to 3.8 need older tools: pip install {needed}")
 
 
 @nox.session
@@ -56,9 +89,7 @@ def tests(session):
     run_pytest(session)
 
 
-# virtualenv may have found newer wheels meanwhile, which old Pythons cannot run.
-@nox.session(venv_params=["--pip=embed", "--setuptools=embed", "--wheel=embed"])
-@nox.parametrize("python, django", CELLS)
+@in_cells(*((python, django) for python in MATRIX for django in MATRIX[python]))
 def matrix(session, django):
     """Run the tests on every supported pair of Python and Django."""
     install_cell(session, django)
@@ -247,9 +278,9 @@ class DjangoSuite:
         version = {**oldest, **suites.MORE_CELLS}[self.name]
         python = self.folder / "env" / "bin" / "python"
         if not python.exists():
-            # virtualenv may have found newer wheels meanwhile, which old Pythons cannot run.
-            seeds = [f"--{seed}=embed" for seed in ("pip", "setuptools", "wheel")]
-            virtualenv = [sys.executable, "-m", "virtualenv", "--quiet", *seeds]
+            if is_old(version) and not HAS_OLD_TOOLS:
+                refuse_new_tools(self.session)
+            virtualenv = [sys.executable, "-m", "virtualenv", "--quiet", *SEEDS]
             self._call(*virtualenv, f"--python=python{version}", python.parent.parent)
         needed = suites.requirements(self.django, version, psycopg3=self.name != self.django)
         self._pip(python, "install", f"Django=={self.django}.*", *needed, wheel())
@@ -324,7 +355,7 @@ def comparable(versions):
 
 
 # The newest and 4.2 with both drivers, the oldest with ASGI, and old Django on old servers.
-SERVER_CELLS = cells(
+SERVER_CELLS = [
     ("3.13", "6.1+psycopg3"),
     ("3.13", "6.1"),
     ("3.10", "4.2+psycopg3"),
@@ -332,12 +363,10 @@ SERVER_CELLS = cells(
     ("3.8", "3.1"),
     ("3.8", "3.0"),
     ("2.7", "1.5"),
-)
+]
 
 
-# virtualenv may have found newer wheels meanwhile, which old Pythons cannot run.
-@nox.session(venv_params=["--pip=embed", "--setuptools=embed", "--wheel=embed"])
-@nox.parametrize("python, django", SERVER_CELLS)
+@in_cells(*SERVER_CELLS)
 def servers(session, django):
     """Run the tests under real gunicorn, gevent, uvicorn and, with a C compiler, uWSGI."""
     django, _, psycopg3 = django.partition("+")
@@ -369,12 +398,10 @@ def bench(session):
 
 
 # The newest with both drivers, and old Django.
-FAULT_CELLS = cells(("3.13", "6.1+psycopg3"), ("3.13", "6.1"), ("2.7", "1.5"))
+FAULT_CELLS = [("3.13", "6.1+psycopg3"), ("3.13", "6.1"), ("2.7", "1.5")]
 
 
-# virtualenv may have found newer wheels meanwhile, which old Pythons cannot run.
-@nox.session(venv_params=["--pip=embed", "--setuptools=embed", "--wheel=embed"])
-@nox.parametrize("python, django", FAULT_CELLS)
+@in_cells(*FAULT_CELLS)
 def faults(session, django):
     """Inject faults and check the books: `-- --all-faults`, `--contender stock`, `--json FILE`."""
     django, _, psycopg3 = django.partition("+")
@@ -388,12 +415,10 @@ def faults(session, django):
 
 
 # Python 2 can be interrupted at lines only, in those tests that choose where.
-SHOT_CELLS = cells(("3.13", "6.1+psycopg3"), ("3.8", "3.1"), ("2.7", "1.5"))
+SHOT_CELLS = [("3.13", "6.1+psycopg3"), ("3.8", "3.1"), ("2.7", "1.5")]
 
 
-# virtualenv may have found newer wheels meanwhile, which old Pythons cannot run.
-@nox.session(venv_params=["--pip=embed", "--setuptools=embed", "--wheel=embed"])
-@nox.parametrize("python, django", SHOT_CELLS)
+@in_cells(*SHOT_CELLS)
 def shots(session, django):
     """Interrupt persistconn step by step, and at random: `-- --shots 100000` is the full form."""
     install_cell(session, django)
