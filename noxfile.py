@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -24,8 +25,9 @@ ROOT = pathlib.Path(__file__).parent
 CACHE = ROOT / ".nox" / ".cache"
 STOCK_RESULTS = ROOT / "tests" / "django_suites" / "stock_results.json"
 
-sys.path.append(str(ROOT / "tests" / "django_suites"))
+sys.path += [str(ROOT / "tests" / "django_suites"), str(ROOT / "docs")]
 
+import links  # noqa: E402
 import suites  # noqa: E402
 
 # Newer ones make no environments for Python 2.7 to 3.8.
@@ -153,10 +155,36 @@ def lint(session):
 @nox.session
 def build(session):
     """Build the sdist and the wheel, and install the wheel with the oldest and the newest pip."""
-    session.install("build")
+    built = build_distributions(session)
+    show = "import persistconn; print(persistconn.__file__, persistconn.__version__)"
+    for python in ("python2.7", "python3.13"):
+        target = str(built.parent / python)
+        # Away from the checkout, whose package would be imported instead.
+        with session.chdir(built.parent):
+            install = [python, "-m", "pip", "install", "-q", "-t", target]
+            session.run(*install, built, "Django", external=True)
+            session.run(python, "-c", show, env={"PYTHONPATH": target}, external=True)
+
+
+@nox.session
+def release(session):
+    """Check that version, changelog and wheel are ready for a release. Publishes nothing."""
+    built = build_distributions(session)
+    version = built.name.split("-")[1]
+    complaints = [*changelog_complaints(version), *checkout_complaints(session, version)]
+    if complaints:
+        session.error(f"{version} is not ready: " + "; ".join(complaints))
+    dist = built.parent
+    session.log(f"{version} is ready: git tag v{version}, and twine upload {dist}/*{version}*")
+
+
+def build_distributions(session):
+    """Build the sdist and the wheel, check them, and return the wheel's path."""
+    session.install("build", "twine")
     dist = pathlib.Path(session.create_tmp()).resolve() / "dist"
     shutil.rmtree(dist, ignore_errors=True)
     session.run("python", "-m", "build", f"--outdir={dist}")
+    session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
 
     (built,) = dist.glob("*.whl")
     if not built.name.endswith("-py2.py3-none-any.whl"):
@@ -164,15 +192,59 @@ def build(session):
     differing = package_files() ^ wheel_files(built)
     if differing:
         session.error(f"in the sources or in the wheel, but not in both: {sorted(differing)}")
+    relative = relative_links(built)
+    if relative:
+        session.error(f"the README's links lead nowhere on a package index: {relative}")
+    return built
 
-    show = "import persistconn; print(persistconn.__file__, persistconn.__version__)"
-    for python in ("python2.7", "python3.13"):
-        target = str(dist / python)
-        # Away from the checkout, whose package would be imported instead.
-        with session.chdir(dist):
-            install = [python, "-m", "pip", "install", "-q", "-t", target]
-            session.run(*install, built, "Django", external=True)
-            session.run(python, "-c", show, env={"PYTHONPATH": target}, external=True)
+
+def changelog_complaints(version):
+    text = (ROOT / "CHANGES.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## \[(?!Unreleased)(.+?)\] - \d{4}-\d\d-\d\d$", text, re.MULTILINE)
+    if newest is None or newest.group(1) != version:
+        yield f'the newest section of CHANGES.md must be "## [{version}] - <date>"'
+    for name, ending in ((version, f"v{version}"), ("Unreleased", f"/compare/v{version}...main")):
+        if not re.search(rf"^\[{re.escape(name)}\]: \S*{re.escape(ending)}$", text, re.MULTILINE):
+            yield f"CHANGES.md must end with a link [{name}] to ...{ending}"
+
+
+def checkout_complaints(session, version):
+    def git(*args):
+        return session.run("git", *args, external=True, silent=True).strip()
+
+    if git("status", "--porcelain"):
+        yield "the checkout has changes that are not committed"
+    if git("tag", "--list", f"v{version}"):
+        yield f"there is a tag v{version} already; raise __version__"
+
+
+@nox.session
+def docs(session):
+    """Build the documentation, and check all links within the repository."""
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("tests/*/*.md")]
+    broken = list(links.broken(pages))
+    if broken:
+        session.error("\n".join(broken))
+    session.install("-r", "docs/requirements.txt")
+    out = pathlib.Path(session.create_tmp()).resolve() / "html"
+    session.run(
+        "sphinx-build", "--fresh-env", "--fail-on-warning", "--keep-going", "-q", "docs", out
+    )
+    session.log(f"built {out}/index.html")
+
+
+@nox.session
+def coverage(session):
+    """Print what no matrix cell ran, of those run with PERSISTCONN_COVERAGE=1: `-- erase` forgets."""
+    if session.posargs == ["erase"]:
+        shutil.rmtree(COVERAGE, ignore_errors=True)
+        return
+    if not list(COVERAGE.glob("data.*")):
+        session.error("nothing was measured: run PERSISTCONN_COVERAGE=1 nox -s matrix before")
+    session.install("coverage")
+    env = {"COVERAGE_FILE": str(COVERAGE / "data")}
+    session.run("coverage", "combine", "--keep", "--quiet", env=env)
+    session.run("coverage", "report", "--show-missing", env=env)
 
 
 def run_pytest(session, *options, **env):
@@ -182,9 +254,32 @@ def run_pytest(session, *options, **env):
     same files is what `build` checks.
     """
     env["PYTHONPATH"] = str(ROOT)
+    if os.environ.get("PERSISTCONN_COVERAGE"):
+        env.update(measured(session))
     # Most tests wait for something: three processes, each with a server of its own.
     every_test = ["tests", "--numprocesses=3", *options]
     session.run("pytest", *(session.posargs or every_test), env=env)
+
+
+COVERAGE = CACHE / "coverage"
+# Read by every Python of the environment at its start, so that processes that tests start count too.
+COVERAGE_PTH = (
+    'import os; os.environ.get("COVERAGE_PROCESS_START") and'
+    ' __import__("coverage").process_startup()'
+)
+
+
+def measured(session):
+    """Have the environment measure coverage. Return the variables that it needs."""
+    session.install("coverage")
+    show = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
+    folder = session.run("python", "-c", show, silent=True).strip()
+    pathlib.Path(folder, "persistconn_coverage.pth").write_text(COVERAGE_PTH + "\n")
+    COVERAGE.mkdir(parents=True, exist_ok=True)
+    return {
+        "COVERAGE_PROCESS_START": str(ROOT / ".coveragerc"),
+        "COVERAGE_FILE": str(COVERAGE / "data"),
+    }
 
 
 @functools.lru_cache(maxsize=None)
@@ -220,6 +315,14 @@ def package_files():
 
 def wheel_files(path):
     return {name for name in zipfile.ZipFile(path).namelist() if name.startswith("persistconn/")}
+
+
+def relative_links(path):
+    """The targets of a wheel's description that are no URLs."""
+    wheel = zipfile.ZipFile(path)
+    (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    targets = [target for _, _, target in links.LINK.findall(wheel.read(name).decode("utf-8"))]
+    return [target for target in targets if "://" not in target]
 
 
 @nox.session(python=False)
