@@ -5,15 +5,17 @@ import functools
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from importlib import metadata
 
 import nox
+from packaging.version import Version
 
-# Newer releases of nox cannot start Python 2.7 any more.
-nox.needs_version = ">=2024.3.2,<2026.8"
+nox.needs_version = ">=2024.3.2"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = True
 nox.options.reuse_venv = "yes"
@@ -23,9 +25,18 @@ ROOT = pathlib.Path(__file__).parent
 CACHE = ROOT / ".nox" / ".cache"
 STOCK_RESULTS = ROOT / "tests" / "django_suites" / "stock_results.json"
 
-sys.path.append(str(ROOT / "tests" / "django_suites"))
+sys.path += [str(ROOT / "tests" / "django_suites"), str(ROOT / "docs")]
 
+import links  # noqa: E402
 import suites  # noqa: E402
+
+# Newer ones make no environments for Python 2.7 to 3.8.
+OLD_TOOLS = {"nox": "2026.8", "virtualenv": "20.22"}
+HAS_OLD_TOOLS = all(
+    Version(metadata.version(tool)) < Version(limit) for tool, limit in OLD_TOOLS.items()
+)
+# virtualenv may have found newer wheels meanwhile, which old Pythons cannot run.
+SEEDS = ["--pip=embed", "--setuptools=embed", "--wheel=embed"] if HAS_OLD_TOOLS else []
 
 # "+psycopg3": with psycopg 3 installed too, which Django then prefers to psycopg2.
 MATRIX = {
@@ -38,15 +49,39 @@ MATRIX = {
 }
 
 
-def cells(*pairs):
-    """The parameters of a session that runs on pairs of Python and Django."""
-    return [
-        nox.param(python, django, id=f"py{python}-django{django.replace('+', '-')}")
+def in_cells(*pairs):
+    """Make a session that runs once for each of these pairs of Python and Django.
+
+    A Python that needs older tools gets no environment from newer ones, but an error.
+    """
+    cells = [
+        nox.param(
+            python if HAS_OLD_TOOLS or not is_old(python) else False,
+            django,
+            id=f"py{python}-django{django.replace('+', '-')}",
+        )
         for python, django in pairs
     ]
 
+    def decorate(function):
+        @functools.wraps(function)
+        def run(session, django):
+            if not session.python:
+                refuse_new_tools(session)
+            function(session, django)
 
-CELLS = cells(*((python, django) for python in MATRIX for django in MATRIX[python]))
+        return nox.session(venv_params=SEEDS)(nox.parametrize("python, django", cells)(run))
+
+    return decorate
+
+
+def is_old(python):
+    return Version(python) < Version("3.9")
+
+
+def refuse_new_tools(session):
+    needed = " ".join(f'"{tool}<{limit}"' for tool, limit in OLD_TOOLS.items())
+    session.error(f"Python 2.7 to 3.8 need older tools: pip install {needed}")
 
 
 @nox.session
@@ -56,9 +91,7 @@ def tests(session):
     run_pytest(session)
 
 
-# virtualenv may have found newer wheels meanwhile, which old Pythons cannot run.
-@nox.session(venv_params=["--pip=embed", "--setuptools=embed", "--wheel=embed"])
-@nox.parametrize("python, django", CELLS)
+@in_cells(*((python, django) for python in MATRIX for django in MATRIX[python]))
 def matrix(session, django):
     """Run the tests on every supported pair of Python and Django."""
     install_cell(session, django)
@@ -108,22 +141,50 @@ def lint(session):
     session.run(*vermin, "--exclude-regex", r"compat\.py$|\.pyi$", "persistconn")
     session.run("python2.7", "-m", "compileall", "-q", "persistconn", "demo_project", external=True)
 
-    # On the stub alone: stubtest would take the other, untyped modules for stubs as well. What the
+    # On the stubs alone: stubtest would take the other, untyped modules for stubs as well. What a
     # stub lacks shows as a difference of the two __all__.
     stubs = pathlib.Path(session.create_tmp()).resolve()
     (stubs / "persistconn").mkdir(exist_ok=True)
-    shutil.copy("persistconn/__init__.pyi", stubs / "persistconn")
+    for stub in ROOT.glob("persistconn/*.pyi"):
+        shutil.copy(stub, stubs / "persistconn")
     with session.chdir(stubs):
-        session.run("python", "-m", "mypy.stubtest", "--ignore-missing-stub", "persistconn")
+        stubtest = ["python", "-m", "mypy.stubtest", f"--mypy-config-file={ROOT}/pyproject.toml"]
+        session.run(*stubtest, "--ignore-missing-stub", "persistconn")
 
 
 @nox.session
 def build(session):
     """Build the sdist and the wheel, and install the wheel with the oldest and the newest pip."""
-    session.install("build")
+    built = build_distributions(session)
+    show = "import persistconn; print(persistconn.__file__, persistconn.__version__)"
+    for python in ("python2.7", "python3.13"):
+        target = str(built.parent / python)
+        # Away from the checkout, whose package would be imported instead.
+        with session.chdir(built.parent):
+            install = [python, "-m", "pip", "install", "-q", "-t", target]
+            session.run(*install, built, "Django", external=True)
+            session.run(python, "-c", show, env={"PYTHONPATH": target}, external=True)
+
+
+@nox.session
+def release(session):
+    """Check that version, changelog and wheel are ready for a release. Publishes nothing."""
+    built = build_distributions(session)
+    version = built.name.split("-")[1]
+    complaints = [*changelog_complaints(version), *checkout_complaints(session, version)]
+    if complaints:
+        session.error(f"{version} is not ready: " + "; ".join(complaints))
+    dist = built.parent
+    session.log(f"{version} is ready: git tag v{version}, and twine upload {dist}/*{version}*")
+
+
+def build_distributions(session):
+    """Build the sdist and the wheel, check them, and return the wheel's path."""
+    session.install("build", "twine")
     dist = pathlib.Path(session.create_tmp()).resolve() / "dist"
     shutil.rmtree(dist, ignore_errors=True)
     session.run("python", "-m", "build", f"--outdir={dist}")
+    session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
 
     (built,) = dist.glob("*.whl")
     if not built.name.endswith("-py2.py3-none-any.whl"):
@@ -131,15 +192,59 @@ def build(session):
     differing = package_files() ^ wheel_files(built)
     if differing:
         session.error(f"in the sources or in the wheel, but not in both: {sorted(differing)}")
+    relative = relative_links(built)
+    if relative:
+        session.error(f"the README's links lead nowhere on a package index: {relative}")
+    return built
 
-    show = "import persistconn; print(persistconn.__file__, persistconn.__version__)"
-    for python in ("python2.7", "python3.13"):
-        target = str(dist / python)
-        # Away from the checkout, whose package would be imported instead.
-        with session.chdir(dist):
-            install = [python, "-m", "pip", "install", "-q", "-t", target]
-            session.run(*install, built, "Django", external=True)
-            session.run(python, "-c", show, env={"PYTHONPATH": target}, external=True)
+
+def changelog_complaints(version):
+    text = (ROOT / "CHANGES.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## \[(?!Unreleased)(.+?)\] - \d{4}-\d\d-\d\d$", text, re.MULTILINE)
+    if newest is None or newest.group(1) != version:
+        yield f'the newest section of CHANGES.md must be "## [{version}] - <date>"'
+    for name, ending in ((version, f"v{version}"), ("Unreleased", f"/compare/v{version}...main")):
+        if not re.search(rf"^\[{re.escape(name)}\]: \S*{re.escape(ending)}$", text, re.MULTILINE):
+            yield f"CHANGES.md must end with a link [{name}] to ...{ending}"
+
+
+def checkout_complaints(session, version):
+    def git(*args):
+        return session.run("git", *args, external=True, silent=True).strip()
+
+    if git("status", "--porcelain"):
+        yield "the checkout has changes that are not committed"
+    if git("tag", "--list", f"v{version}"):
+        yield f"there is a tag v{version} already; raise __version__"
+
+
+@nox.session
+def docs(session):
+    """Build the documentation, and check all links within the repository."""
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("tests/*/*.md")]
+    broken = list(links.broken(pages))
+    if broken:
+        session.error("\n".join(broken))
+    session.install("-r", "docs/requirements.txt")
+    out = pathlib.Path(session.create_tmp()).resolve() / "html"
+    session.run(
+        "sphinx-build", "--fresh-env", "--fail-on-warning", "--keep-going", "-q", "docs", out
+    )
+    session.log(f"built {out}/index.html")
+
+
+@nox.session
+def coverage(session):
+    """Print what no matrix cell ran, of those run with PERSISTCONN_COVERAGE=1: `-- erase` forgets."""
+    if session.posargs == ["erase"]:
+        shutil.rmtree(COVERAGE, ignore_errors=True)
+        return
+    if not list(COVERAGE.glob("data.*")):
+        session.error("nothing was measured: run PERSISTCONN_COVERAGE=1 nox -s matrix before")
+    session.install("coverage")
+    env = {"COVERAGE_FILE": str(COVERAGE / "data")}
+    session.run("coverage", "combine", "--keep", "--quiet", env=env)
+    session.run("coverage", "report", "--show-missing", env=env)
 
 
 def run_pytest(session, *options, **env):
@@ -149,9 +254,32 @@ def run_pytest(session, *options, **env):
     same files is what `build` checks.
     """
     env["PYTHONPATH"] = str(ROOT)
+    if os.environ.get("PERSISTCONN_COVERAGE"):
+        env.update(measured(session))
     # Most tests wait for something: three processes, each with a server of its own.
     every_test = ["tests", "--numprocesses=3", *options]
     session.run("pytest", *(session.posargs or every_test), env=env)
+
+
+COVERAGE = CACHE / "coverage"
+# Read by every Python of the environment at its start, so that processes that tests start count too.
+COVERAGE_PTH = (
+    'import os; os.environ.get("COVERAGE_PROCESS_START") and'
+    ' __import__("coverage").process_startup()'
+)
+
+
+def measured(session):
+    """Have the environment measure coverage. Return the variables that it needs."""
+    session.install("coverage")
+    show = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
+    folder = session.run("python", "-c", show, silent=True).strip()
+    pathlib.Path(folder, "persistconn_coverage.pth").write_text(COVERAGE_PTH + "\n")
+    COVERAGE.mkdir(parents=True, exist_ok=True)
+    return {
+        "COVERAGE_PROCESS_START": str(ROOT / ".coveragerc"),
+        "COVERAGE_FILE": str(COVERAGE / "data"),
+    }
 
 
 @functools.lru_cache(maxsize=None)
@@ -187,6 +315,14 @@ def package_files():
 
 def wheel_files(path):
     return {name for name in zipfile.ZipFile(path).namelist() if name.startswith("persistconn/")}
+
+
+def relative_links(path):
+    """The targets of a wheel's description that are no URLs."""
+    wheel = zipfile.ZipFile(path)
+    (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    targets = [target for _, _, target in links.LINK.findall(wheel.read(name).decode("utf-8"))]
+    return [target for target in targets if "://" not in target]
 
 
 @nox.session(python=False)
@@ -245,9 +381,9 @@ class DjangoSuite:
         version = {**oldest, **suites.MORE_CELLS}[self.name]
         python = self.folder / "env" / "bin" / "python"
         if not python.exists():
-            # virtualenv may have found newer wheels meanwhile, which old Pythons cannot run.
-            seeds = [f"--{seed}=embed" for seed in ("pip", "setuptools", "wheel")]
-            virtualenv = [sys.executable, "-m", "virtualenv", "--quiet", *seeds]
+            if is_old(version) and not HAS_OLD_TOOLS:
+                refuse_new_tools(self.session)
+            virtualenv = [sys.executable, "-m", "virtualenv", "--quiet", *SEEDS]
             self._call(*virtualenv, f"--python=python{version}", python.parent.parent)
         needed = suites.requirements(self.django, version, psycopg3=self.name != self.django)
         self._pip(python, "install", f"Django=={self.django}.*", *needed, wheel())
@@ -322,7 +458,7 @@ def comparable(versions):
 
 
 # The newest and 4.2 with both drivers, the oldest with ASGI, and old Django on old servers.
-SERVER_CELLS = cells(
+SERVER_CELLS = [
     ("3.13", "6.1+psycopg3"),
     ("3.13", "6.1"),
     ("3.10", "4.2+psycopg3"),
@@ -330,12 +466,10 @@ SERVER_CELLS = cells(
     ("3.8", "3.1"),
     ("3.8", "3.0"),
     ("2.7", "1.5"),
-)
+]
 
 
-# virtualenv may have found newer wheels meanwhile, which old Pythons cannot run.
-@nox.session(venv_params=["--pip=embed", "--setuptools=embed", "--wheel=embed"])
-@nox.parametrize("python, django", SERVER_CELLS)
+@in_cells(*SERVER_CELLS)
 def servers(session, django):
     """Run the tests under real gunicorn, gevent, uvicorn and, with a C compiler, uWSGI."""
     django, _, psycopg3 = django.partition("+")
@@ -367,12 +501,10 @@ def bench(session):
 
 
 # The newest with both drivers, and old Django.
-FAULT_CELLS = cells(("3.13", "6.1+psycopg3"), ("3.13", "6.1"), ("2.7", "1.5"))
+FAULT_CELLS = [("3.13", "6.1+psycopg3"), ("3.13", "6.1"), ("2.7", "1.5")]
 
 
-# virtualenv may have found newer wheels meanwhile, which old Pythons cannot run.
-@nox.session(venv_params=["--pip=embed", "--setuptools=embed", "--wheel=embed"])
-@nox.parametrize("python, django", FAULT_CELLS)
+@in_cells(*FAULT_CELLS)
 def faults(session, django):
     """Inject faults and check the books: `-- --all-faults`, `--contender stock`, `--json FILE`."""
     django, _, psycopg3 = django.partition("+")
@@ -386,12 +518,10 @@ def faults(session, django):
 
 
 # Python 2 can be interrupted at lines only, in those tests that choose where.
-SHOT_CELLS = cells(("3.13", "6.1+psycopg3"), ("3.8", "3.1"), ("2.7", "1.5"))
+SHOT_CELLS = [("3.13", "6.1+psycopg3"), ("3.8", "3.1"), ("2.7", "1.5")]
 
 
-# virtualenv may have found newer wheels meanwhile, which old Pythons cannot run.
-@nox.session(venv_params=["--pip=embed", "--setuptools=embed", "--wheel=embed"])
-@nox.parametrize("python, django", SHOT_CELLS)
+@in_cells(*SHOT_CELLS)
 def shots(session, django):
     """Interrupt persistconn step by step, and at random: `-- --shots 100000` is the full form."""
     install_cell(session, django)

@@ -1,0 +1,7 @@
+from django.core.exceptions import ImproperlyConfigured
+from django.db.utils import OperationalError
+
+__all__ = ["PoolTimeout", "UnsupportedDjango"]
+
+class UnsupportedDjango(ImproperlyConfigured): ...
+class PoolTimeout(OperationalError): ...
