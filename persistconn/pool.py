@@ -19,7 +19,6 @@ import collections
 import logging
 import threading
 import weakref
-from functools import partial
 
 from persistconn import compat
 from persistconn.entry import Entry
@@ -74,7 +73,12 @@ class Slot(object):
         return entry is not None and entry.is_idle
 
     def _watch(self, entry_or_raw):
-        self._watched = weakref.ref(entry_or_raw, partial(self.pool.on_lost, self))
+        self._watched = weakref.ref(entry_or_raw, self._lost)
+
+    def _lost(self, reference):
+        # A thread inside has_ended() can keep the reference to what the slot had before alive.
+        if reference is self._watched:
+            self.pool.on_lost(self)
 
     def unwatch(self):
         self._watched = None  # its callback refers to this slot
@@ -93,19 +97,18 @@ class Slot(object):
 
     def has_ended(self):
         """Whether its connection is gone, or is closed and only referred to by its last user."""
-        watched = self._referent()
+        # Read once: another thread may unwatch this slot. Read again: or give it to another entry.
+        reference = self._watched
+        watched = None if reference is None else reference()
         if watched is None:
-            return True
+            return reference is None or reference is self._watched
         raw = raw_of(watched) if self.is_counted else None
         return raw is not None and self.driver.is_closed(raw)
 
     def raw(self):
         """Return the connection, or None while it is not open, or is no more."""
-        return raw_of(self._referent())
-
-    def _referent(self):
-        watched = self._watched  # read once: another thread may unwatch this slot
-        return None if watched is None else watched()
+        reference = self._watched  # read once, as above
+        return None if reference is None else raw_of(reference())
 
 
 def raw_of(watched):
@@ -183,13 +186,9 @@ class Pool(object):
         raw connection: call its ``opened()``, or ``forget()`` it. With ``max_conns`` entries in use
         it waits up to ``timeout`` seconds, and raises Exhausted.
         """
-        try:
-            entry = None if self._waiters else self._idle.pop()
-        except IndexError:
-            entry = self._new_entry(max_conns)
+        entry = None if self._waiters else self._take(max_conns)
         if entry is None:
             entry = self._wait(max_conns, timeout)
-        entry.is_idle = False
         while entry.raw is not None:
             try:
                 fault = find_fault(entry)
@@ -358,7 +357,7 @@ class Pool(object):
         entry.slot.is_counted = True
         self._count(reason)
 
-    def on_lost(self, slot, reference=None):
+    def on_lost(self, slot):
         # A destructor may run anywhere, so no waiter is served here.
         if self._free(slot) and not slot.is_counted:
             self._discarded["lost"] += 1
@@ -447,7 +446,10 @@ class Pool(object):
     def stats(self):
         """Return the counts of this pool as plain data."""
         self._free_ended()
-        idle, slots = len(self._idle), [slot for slot in list(self._slots) if slot.is_taken]
+        idle, taken = len(self._idle), [slot for slot in list(self._slots) if slot.is_taken]
+        # Meanwhile one may have been freed and another taken: only one of them is there now.
+        there = set(list(self._slots))
+        slots = [slot for slot in taken if slot in there]
         return {
             "opened": self._opened,
             "reused": self._reused + sum(slot.reused for slot in slots),
