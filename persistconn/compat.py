@@ -134,8 +134,8 @@ _native_threads = set()
 
 
 def _load_unwinder():
-    # From Python 3 to 3.9 a thread loads this library at its end. A process that is forked at that moment
-    # aborts when the first thread of its own ends, as glibc's list of libraries is half written in
+    # From Python 3 to 3.9 a thread loads this library at its end. A process that is forked at that
+    # moment aborts when its own first thread ends, as glibc's list of libraries is half written in
     # it; and without a free descriptor the loading fails and aborts as well (bpo-44434).
     import ctypes
 

@@ -72,8 +72,6 @@ def drain():
 def stats():
     """Return a dict by alias: connections opened, reused, in_use, idle, and discarded by reason;
     units of work that are waiting for one now, and wait_seconds, how long all of them have waited.
-
-    Two aliases of one database share connections, and show the same numbers.
     """
     return lifecycle.pools.stats()
 

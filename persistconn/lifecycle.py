@@ -295,10 +295,7 @@ def _end_all(work, outer):
                 dialect.end_stock(wrapper)
         except Exception:
             errors.append(sys.exc_info())
-        # After its end, as an exception can come at any moment before.
-        work.wrappers.pop(id(wrapper), None)
-        if getattr(wrapper, "connection", None) is not None:
-            work.add(wrapper)  # it was left open, or a signal handler has used it since
+        work.ended(wrapper)
     if errors:
         compat.reraise(errors)
 

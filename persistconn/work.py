@@ -85,6 +85,13 @@ class Work(object):
                 found.append(wrapper)
         return found
 
+    def ended(self, wrapper):
+        """Forget a wrapper: after its end, as an exception can come at any moment before."""
+        self.wrappers.pop(id(wrapper), None)
+        # It was left open, or a signal handler has used it since.
+        if getattr(wrapper, "connection", None) is not None:
+            self.add(wrapper)
+
 
 class Witness(object):
     """Dies with its thread.

@@ -15,6 +15,8 @@ class Django16(Django18):
     backends = "django.db.backends"
     creation = "django.db.backends.creation"
     has_managed_blocks = True
+    #: Whether managed blocks change the wrapper's isolation level.
+    has_isolation_levels = False
 
     def initialised(self):
         # An import costs more than all the rest of it.
@@ -22,6 +24,9 @@ class Django16(Django18):
 
     def is_clean(self, wrapper):
         """Whether the wrapper is as end_blocks() leaves it."""
+        if self.has_isolation_levels:
+            if wrapper.features.uses_autocommit and wrapper.isolation_level:
+                return False
         # A new wrapper's is None, by which 1.3 to 1.5 tell that it was never in a block.
         is_clean = wrapper._dirty is False and not wrapper.savepoint_state
         return is_clean and not wrapper.transaction_state
@@ -60,6 +65,7 @@ class Django14(Django16):
     """1.4 and 1.5: the first statement opens a transaction, and cursor() connects."""
 
     end_of_work = "close_connection"
+    has_isolation_levels = True
     end_of_work_signals = ("request_finished",)
     connecting = staticmethod(connecting.by_module)
 
@@ -142,12 +148,6 @@ class Django14(Django16):
             settled = ("autocommit", "isolation_level")
             timeout = entry.values.check_timeout
             return entry.driver.restore(entry.raw, entry.flags, timeout, settled)
-
-    def is_clean(self, wrapper):
-        if wrapper.features.uses_autocommit and wrapper.isolation_level:
-            return False  # forget_transactions() leaves that, too
-        is_clean = wrapper._dirty is False and not wrapper.savepoint_state
-        return is_clean and not wrapper.transaction_state
 
     def abort(self, wrapper):
         # 1.2, 1.3 and 1.4.0 have none.
