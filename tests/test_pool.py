@@ -7,6 +7,7 @@ import gc
 import random
 import threading
 import time
+import weakref
 
 import pytest
 from support import wait_until
@@ -421,6 +422,61 @@ def test_a_slot_can_be_asked_while_another_thread_frees_it(pool, driver, ask):
     entry = Entry(pool, slot, 0)
     assert not ask(slot)
     del entry
+
+
+def test_a_slot_in_use_is_not_freed_by_the_end_of_the_connection_that_it_had_before(pool, driver):
+    entry = opened(pool, driver)
+    held_by_a_thread_that_asks = entry.slot._watched
+    pool.release(entry)
+    del entry
+    pool.check_idle = lambda entry: "dead"
+    entry = acquire_one(pool, 0)
+    del driver.closed[:]
+    assert held_by_a_thread_that_asks() is None
+    assert pool.stats()["in_use"] == 1
+    pool.remove(entry, "error")
+
+
+class GivenOnInBetween(Slot):
+    """Stands in for a slot that another thread gives to another entry between two reads."""
+
+    @property
+    def _watched(self):
+        watched, self.watched = self.watched, self.next_watched
+        return watched
+
+    @_watched.setter
+    def _watched(self, watched):
+        self.watched = watched
+
+
+def test_a_slot_that_another_entry_gets_at_this_moment_has_not_ended(pool, driver):
+    slot, raw, alive = GivenOnInBetween(pool), Raw(), Raw()
+    slot.watched, slot.next_watched = weakref.ref(raw), weakref.ref(alive)
+    del raw
+    assert not slot.has_ended()
+
+
+class TakenWhenAsked(Slot):
+    """Stands in for two threads: one frees a slot, the other takes this one in its place."""
+
+    @property
+    def is_taken(self):
+        self.pool.discard(self.predecessor, "dead")
+        return True
+
+    @is_taken.setter
+    def is_taken(self, is_taken):
+        pass
+
+
+def test_stats_counts_no_freed_slot_beside_the_one_that_took_its_place(pool, driver):
+    slot = TakenWhenAsked(pool)
+    slot.predecessor = opened(pool, driver)
+    entry = Entry(pool, slot, 0)
+    pool._slots.append(slot)
+    assert pool.stats()["in_use"] == 1
+    pool.remove(entry, "error")
 
 
 def test_a_wait_that_times_out_reports_its_duration(pool, driver):

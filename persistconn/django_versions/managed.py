@@ -14,6 +14,8 @@ class Django16(Django18):
     backends = "django.db.backends"
     creation = "django.db.backends.creation"
     has_managed_blocks = True
+    #: Whether managed blocks change the wrapper's isolation level.
+    has_isolation_levels = False
 
     def initialised(self):
         # An import statement would take longer than the rest of this function.
@@ -21,6 +23,10 @@ class Django16(Django18):
 
     def is_clean(self, wrapper):
         """Whether the wrapper is in the state that end_blocks() leaves."""
+        if self.has_isolation_levels:
+            if wrapper.features.uses_autocommit and wrapper.isolation_level:
+                return False
+        # In a new wrapper of 1.3 to 1.5, which was never in a block, _dirty is None.
         is_clean = wrapper._dirty is False and not wrapper.savepoint_state
         return is_clean and not wrapper.transaction_state
 
@@ -58,6 +64,7 @@ class Django14(Django16):
     """Django 1.4 and 1.5: the first statement opens a transaction, and cursor() connects."""
 
     end_of_work = "close_connection"
+    has_isolation_levels = True
     connecting = staticmethod(hooks.by_module)
 
     def has_own_close(self, wrapper):
@@ -150,13 +157,6 @@ class Django14(Django16):
             skip = ("autocommit", "isolation_level")
             timeout = entry.pool.values.check_timeout
             return entry.driver.restore(entry.raw, entry.flags, timeout, skip)
-
-    def is_clean(self, wrapper):
-        if wrapper.features.uses_autocommit and wrapper.isolation_level:
-            return False  # forget_transactions() resets the level, too
-        # In a new wrapper of 1.3 to 1.5, which was never in a block, _dirty is None.
-        is_clean = wrapper._dirty is False and not wrapper.savepoint_state
-        return is_clean and not wrapper.transaction_state
 
     def abort(self, wrapper):
         # 1.2, 1.3 and 1.4.0 have no abort().

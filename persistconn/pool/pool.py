@@ -79,13 +79,9 @@ class Pool(object):
         A new entry has no raw connection: call its ``opened()`` or the pool's ``remove()``. While
         MAX_CONNS entries are in use, acquire() waits up to TIMEOUT seconds, then raises Exhausted.
         """
-        try:
-            entry = None if self._waiters else self._idle.pop()
-        except IndexError:
-            entry = self._new_entry(self.values.max_conns)
+        entry = None if self._waiters else self._take()
         if entry is None:
             entry = self._wait()
-        entry.is_idle = False
         while entry.raw is not None:
             try:
                 fault = self.check_idle(entry)
@@ -259,7 +255,7 @@ class Pool(object):
         entry.slot.is_counted = True
         self._count(reason)
 
-    def on_lost(self, slot, reference=None):
+    def on_lost(self, slot):
         # A weak reference's callback may run this at any point, so it serves no waiter.
         if self._free(slot) and not slot.is_counted:
             self._discarded["lost"] += 1
@@ -350,7 +346,10 @@ class Pool(object):
     def stats(self):
         """Return the counts of this pool as plain data."""
         self._free_ended()
-        idle, slots = len(self._idle), [slot for slot in list(self._slots) if slot.is_taken]
+        idle, taken = len(self._idle), [slot for slot in list(self._slots) if slot.is_taken]
+        # Meanwhile one may have been freed and another taken: only one of them is there now.
+        there = set(list(self._slots))
+        slots = [slot for slot in taken if slot in there]
         return {
             "opened": self._opened,
             "reused": self._reused + sum(slot.reused for slot in slots),

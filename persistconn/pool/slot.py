@@ -1,7 +1,6 @@
 """The right to one open connection, and how it ends."""
 
 import weakref
-from functools import partial
 
 from persistconn.pool.entry import Entry
 
@@ -45,7 +44,12 @@ class Slot(object):
         return entry is not None and entry.is_idle
 
     def _watch(self, entry_or_raw):
-        self._watched = weakref.ref(entry_or_raw, partial(self.pool.on_lost, self))
+        self._watched = weakref.ref(entry_or_raw, self._lost)
+
+    def _lost(self, reference):
+        # A thread inside has_ended() can keep the slot's previous reference alive.
+        if reference is self._watched:
+            self.pool.on_lost(self)
 
     def unwatch(self):
         self._watched = None  # its callback refers to this slot: a cycle
@@ -64,19 +68,19 @@ class Slot(object):
 
     def has_ended(self):
         """Whether its connection is garbage collected, or closed after Pool.let_go()."""
-        watched = self._referent()
+        # Read once, because another thread may unwatch this slot. Read again, because it may give
+        # the slot to another entry.
+        reference = self._watched
+        watched = None if reference is None else reference()
         if watched is None:
-            return True
+            return reference is None or reference is self._watched
         raw = raw_of(watched) if self.is_counted else None
         return raw is not None and self.driver.is_closed(raw)
 
     def raw(self):
         """Return the raw connection, or None before it is opened and after it is gone."""
-        return raw_of(self._referent())
-
-    def _referent(self):
-        watched = self._watched  # read once: another thread may unwatch this slot
-        return None if watched is None else watched()
+        reference = self._watched  # read once, as above
+        return None if reference is None else raw_of(reference())
 
 
 def raw_of(watched):
