@@ -9,7 +9,7 @@ import sys
 from persistconn import drivers, lease
 from persistconn.databases import pools
 from persistconn.django_versions import dialect
-from persistconn.lease import OPEN, OPENING
+from persistconn.lease import INHERITED, OPEN, OPENING
 from persistconn.work import join
 
 # The code of functions that can hold a wrapper's entry while neither its lease nor the pool does.
@@ -29,7 +29,7 @@ def account_for(wrapper):
     """
     held, raw = lease.of(wrapper), getattr(wrapper, "connection", None)
     state = held.state(raw)
-    if state == OPEN:
+    if state in (OPEN, INHERITED):
         return held.entry
     if state == OPENING:
         return account_opened(wrapper, held, held.entry) if raw is not None else None

@@ -1,5 +1,6 @@
 """The lease: it holds a wrapper's entry of the pool from the checkout to the checkin."""
 
+import os
 import weakref
 
 from persistconn import databases
@@ -13,6 +14,8 @@ CLOSED = "closed"
 OPENING = "opening"
 #: The wrapper has the connection of the lease's entry.
 OPEN = "open"
+#: The same in a forked child: the session is the parent's.
+INHERITED = "inherited"
 #: The wrapper has a connection, but the lease has no entry for it: SQLite, Django's own pool,
 #: MAX_AGE 0, a connection put there by hand, or one whose checkin an exception has interrupted.
 FOREIGN = "foreign"
@@ -48,12 +51,12 @@ class Lease(object):
             return entry
 
     def state(self, raw):
-        """Return CLOSED, OPENING, OPEN or FOREIGN. ``raw``: the wrapper's connection, or None."""
+        """Return the state. ``raw``: the wrapper's connection, or None."""
         for entry in self.entries:
             if entry.raw is None:
                 return OPENING
             if entry.raw is raw:
-                return OPEN
+                return OPEN if entry.pid == os.getpid() else INHERITED
         return CLOSED if raw is None else FOREIGN
 
     def database_now(self, wrapper):

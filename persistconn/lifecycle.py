@@ -18,7 +18,7 @@ from persistconn.accounting import has_the_entry
 from persistconn.connecting.opening import Opening
 from persistconn.databases import pools
 from persistconn.django_versions import dialect
-from persistconn.lease import FOREIGN, OPEN, OPENING
+from persistconn.lease import FOREIGN, INHERITED, OPEN, OPENING
 from persistconn.pool.waiter import Exhausted
 from persistconn.work import Work, join, works
 
@@ -108,10 +108,12 @@ def before_use(wrapper):
         return
     held = lease.of(wrapper)
     state = held.state(raw)
-    if state == FOREIGN:
-        _meet(wrapper, held)
-    elif state == OPEN:
+    if state == OPEN:
         _end_if_faulty(wrapper, held, held.entry)
+    elif state == INHERITED:
+        held.leave_to_the_parent(wrapper)
+    elif state == FOREIGN:
+        _meet(wrapper, held)
 
 
 def _meet(wrapper, held):
@@ -127,9 +129,6 @@ def _meet(wrapper, held):
 
 
 def _end_if_faulty(wrapper, held, entry):
-    if entry.is_inherited():
-        held.leave_to_the_parent(wrapper)
-        return
     fault = _check_in_use(wrapper, held, entry)
     if fault is not None:
         entry.doom = fault
@@ -185,31 +184,28 @@ def request_started():
     """End work that an earlier request, whose response was not closed, left open in this thread."""
     work = works.mine
     if work.wrappers:
-        _end_all(work, None)
+        _end_all(work, work.find_open(accounting.account_for), None)
     work.outer = set(work.wrappers)
 
 
 def request_finished():
     work = works.mine
     outer, work.outer = work.outer, None
-    _end_all(work, outer)
+    _end_all(work, work.find_open(accounting.account_for), outer)
 
 
 def end_of_work():
-    _end_all(works.mine, None)
+    work = works.mine
+    _end_all(work, work.find_open(accounting.account_for), None)
 
 
-def _end_all(work, outer):
+def _end_all(work, wrappers, outer):
     """End this thread's unit of work (a request, a task, one turn of a loop) on all its databases.
 
     ``outer``: the ids of the wrappers that were open before the request, as in a TestCase; None if
     no start of a request was seen. The end of a request exits all atomic blocks of other wrappers.
     After an error the remaining wrappers end all the same, and then the first error is raised.
     """
-    _end_each(work, work.find_open(accounting.account_for), outer)
-
-
-def _end_each(work, wrappers, outer):
     while wrappers:
         wrapper = wrappers.pop()
         try:
@@ -226,7 +222,7 @@ def _end_each(work, wrappers, outer):
 def _end_the_others(work, wrappers, outer):
     # A function of its own, because Python 2 raises again what its caller has caught last.
     try:
-        _end_each(work, wrappers, outer)
+        _end_all(work, wrappers, outer)
     except Exception:
         logger.warning("The end of work failed on another database, too.", exc_info=True)
 
@@ -238,13 +234,15 @@ def checkin(wrapper, leaving=False):
     block, except with ``leaving``: then the wrapper exits all its blocks first.
     """
     held, raw = lease.of(wrapper), getattr(wrapper, "connection", None)
-    # If not OPEN, the connection was opened without persistconn, or an exception interrupted its
-    # opening or its checkin.
-    if raw is not None and held.state(raw) != OPEN and accounting.account_for(wrapper) is None:
-        slot = pools.find_slot(raw)
-        return slot is not None and slot.has_entry()  # another thread is ending it now
-    entry = held.entry
-    if entry is not None and entry.is_inherited():
+    state = held.state(raw)
+    # The connection was opened without persistconn, or an exception interrupted its opening or its
+    # checkin.
+    if raw is not None and state in (FOREIGN, OPENING):
+        if accounting.account_for(wrapper) is None:
+            slot = pools.find_slot(raw)
+            return slot is not None and slot.has_entry()  # another thread is ending it now
+        state = held.state(raw)
+    if state == INHERITED:
         held.leave_to_the_parent(wrapper)
         return True
     if dialect.is_in_a_block(wrapper):
@@ -278,9 +276,7 @@ def _end(wrapper, held):
         entry.used_at = compat.monotonic()
         if entry.is_blind or getattr(wrapper, "errors_occurred", False):
             entry.distrust()
-        if liveness.is_old(entry, entry.used_at):
-            reason = reason or "age"
-        entry.doom = reason
+        entry.doom = reason or liveness.expired(entry, entry.used_at)
     finally:
         lease.give_back(wrapper, entry)
 
@@ -288,11 +284,10 @@ def _end(wrapper, held):
 def close(wrapper, django_closes):
     """Close a wrapper's connection for real, because somebody has called ``close()``."""
     held, raw = lease.of(wrapper), wrapper.connection
-    entry = held.entry
-    if entry is None or held.state(raw) != OPEN:
-        return django_closes(wrapper)
-    if entry.is_inherited():
-        entry.driver.abandon(entry.raw)
+    state, entry = held.state(raw), held.entry
+    if state == INHERITED:
+        entry.driver.abandon(raw)
+    if state != OPEN:
         return django_closes(wrapper)
     # Django also closes a connection that was lost in an atomic block.
     reason = "dead" if entry.driver.is_closed(raw) else "closed by caller"

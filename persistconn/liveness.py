@@ -7,18 +7,12 @@ A check returns the reason to discard the connection ("age", "idle", "dead", "ch
 from persistconn import compat, drivers
 
 
-def is_old(entry, now):
-    """Whether a connection has reached MAX_AGE, less its jitter."""
-    max_age = entry.pool.values.max_age
-    return max_age is not None and now - entry.opened_at >= max_age * entry.jitter
-
-
 def expired(entry, now):
-    """Return "age" or "idle" if an idle connection must be closed by now, else None."""
-    if is_old(entry, now):
+    """Return "age" if a connection has reached MAX_AGE, less its jitter, "idle" if MAX_IDLE."""
+    values = entry.pool.values
+    if values.max_age is not None and now - entry.opened_at >= values.max_age * entry.jitter:
         return "age"
-    max_idle = entry.pool.values.max_idle
-    if max_idle is not None and now - entry.used_at >= max_idle:
+    if values.max_idle is not None and now - entry.used_at >= values.max_idle:
         return "idle"
     return None
 

@@ -12,7 +12,7 @@ import weakref
 import pytest
 from support import wait_until
 
-from persistconn.liveness import is_old
+from persistconn.liveness import expired
 from persistconn.pool.entry import JITTER, Entry, StandIn
 from persistconn.pool.pool import Pool
 from persistconn.pool.pools import Pools
@@ -174,15 +174,15 @@ def test_a_dropped_entry_is_counted_as_lost_and_not_as_in_use(pool, driver):
 def test_connections_opened_together_do_not_grow_old_together(pool, driver):
     bound(pool, max_age=600)
     entries = [opened(pool, driver) for number in range(100)]
-    soonest = [e for e in entries if is_old(e, e.opened_at + 600 * (1 - JITTER / 2))]
+    soonest = [e for e in entries if expired(e, e.opened_at + 600 * (1 - JITTER / 2))]
     assert 0 < len(soonest) < 100
-    assert all(is_old(entry, entry.opened_at + 600) for entry in entries)
-    assert not any(is_old(entry, entry.opened_at + 569) for entry in entries)
+    assert all(expired(entry, entry.opened_at + 600) == "age" for entry in entries)
+    assert not any(expired(entry, entry.opened_at + 569) for entry in entries)
 
 
 def test_a_connection_without_a_max_age_does_not_grow_old(pool, driver):
     entry = opened(pool, driver)
-    assert not is_old(entry, entry.opened_at + 10**9)
+    assert not expired(entry, entry.opened_at + 10**9)
 
 
 def test_a_stand_in_answers_for_its_connection_and_leaves_it_open():

@@ -41,7 +41,7 @@ class Line:
 
 
 def run(port, path, clients, seconds):
-    """Return the requests per second."""
+    """Return the requests per second, and the number of all that were answered."""
     request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     lines = [Line(port, request) for _number in range(clients)]
     with selectors.DefaultSelector() as selector:
@@ -49,15 +49,16 @@ def run(port, path, clients, seconds):
             selector.register(line.socket, selectors.EVENT_READ, line)
             line.ask()
         try:
-            answer(selector, WARM_UP, clients)
-            return answer(selector, seconds, 3)
+            warm_up, _rate = answer(selector, WARM_UP, clients)
+            count, rate = answer(selector, seconds, 3)
+            return {"rate": rate, "requests": warm_up + count}
         finally:
             for line in lines:
                 line.socket.close()
 
 
 def answer(selector, seconds, at_least):
-    """Ask again at each answer. Return the answers per second."""
+    """Ask again at each answer. Return the number of answers, and how many a second."""
     count, begin = 0, time.perf_counter()
     now = begin
     while now - begin < seconds or count < at_least:
@@ -69,7 +70,7 @@ def answer(selector, seconds, at_least):
                 count += 1
                 key.data.ask()
         now = time.perf_counter()
-    return count / (now - begin)
+    return count, count / (now - begin)
 
 
 if __name__ == "__main__":

@@ -74,6 +74,10 @@ CROWD = "persistconn, MAX_CONNS 8"
 DJORM, DJORM_PESSIMISTIC = "djorm-ext-pool", "djorm-ext-pool, pessimistic"
 DB_POOL, DB_POOL_TEST = "django-db-pool", "django-db-pool, TEST_ON_BORROW"
 
+# On 1.2 to 1.5, where each request else has a BEGIN and a ROLLBACK.
+AUTOCOMMIT = {"OPTIONS": {"autocommit": True}}
+HAND_AUTOCOMMIT, PERSISTCONN_AUTOCOMMIT = "hand patch, autocommit", "persistconn, autocommit"
+
 EVERYWHERE = [
     *(Contender(STOCK, environments) for environments in (NEW, (OLD,))),
     *(Contender(HAND, environments, hand_patch=True) for environments in (NEW, (OLD,))),
@@ -150,6 +154,10 @@ ON_OLD = [
         for name, checks in ((DB_POOL, False), (DB_POOL_TEST, True))
     ),
     Contender("thread-local, SELECT 1", (OLD,), {"ENGINE": "measured.select_1"}),
+    Contender(HAND_AUTOCOMMIT, (OLD,), AUTOCOMMIT, hand_patch=True),
+    dataclasses.replace(
+        persistconn(PERSISTCONN_AUTOCOMMIT, (OLD,), MAX_AGE=600), database=AUTOCOMMIT
+    ),
 ]
 
 ALL = EVERYWHERE + ON_NEW + ON_OLD

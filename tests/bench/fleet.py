@@ -81,15 +81,17 @@ class Fleet:
             self.results.fail(row, what, error)
             (fleet or {}).pop(row, None)
 
-    def take_turns(self, metric, fleet, passes, ask):
-        """Note the median of each contender's slices."""
-        taken = defaultdict(list)
+    def take_turns(self, what, fleet, passes, ask):
+        """Note the median of each contender's slices. ``ask(process)`` returns values by metric."""
+        taken = defaultdict(lambda: defaultdict(list))
         for _number in range(passes):
             for row in self._random.sample(list(fleet), len(fleet)):
-                with self._noting(row, metric, fleet):
-                    taken[row].append(ask(fleet[row]))
-        medians = {row.name: statistics.median(taken[row]) for row in fleet}
-        self.results.add(metric, {row.name: medians.get(row.name) for row in self._rows})
+                with self._noting(row, what, fleet):
+                    for metric, value in ask(fleet[row]).items():
+                        taken[metric][row].append(value)
+        for metric, values in taken.items():
+            medians = {row.name: statistics.median(values[row]) for row in fleet}
+            self.results.add(metric, {row.name: medians.get(row.name) for row in self._rows})
 
     def alone(self, what, only=None, **order):
         """The answers of contenders, or of one, each started for this order only."""

@@ -9,11 +9,14 @@ from contenders import (
     DJORM,
     DJORM_PESSIMISTIC,
     HAND,
+    HAND_AUTOCOMMIT,
     MAX_AGE,
     NEW,
     OLD,
     PERSISTCONN,
+    PERSISTCONN_AUTOCOMMIT,
     POOL_CHECKS,
+    PSYCOPG2,
     PSYCOPG3,
     STOCK,
 )
@@ -36,6 +39,7 @@ class Goal:
     environments: tuple
     at_least: float = None
     at_most: float = None
+    ours: str = PERSISTCONN
     how: object = ratio
     unit: str = "times"
 
@@ -46,7 +50,7 @@ class Goal:
 
     def measured(self, values):
         """The Spread of the measured figures, or None."""
-        return compare(values.get(self.metric, {}), PERSISTCONN, self.against, self.how)
+        return compare(values.get(self.metric, {}), self.ours, self.against, self.how)
 
     def is_reached(self, median):
         return median >= self.at_least if self.at_most is None else median <= self.at_most
@@ -59,14 +63,30 @@ ONE, CONNECTION, CURSOR = (
 )
 ALL = [
     Goal(ONE, "one", STOCK, NEW, at_least=20),
-    Goal(ONE, "one", HAND, NEW, at_least=0.97),
-    Goal(ONE, "one", CHECKS, NEW, at_least=1.2),
+    Goal(ONE, "one", HAND, NEW, at_least=0.95),
+    Goal(ONE, "one", CHECKS, (PSYCOPG3,), at_least=1.17),
+    Goal(ONE, "one", CHECKS, (PSYCOPG2,), at_least=1.13),
     Goal(ONE, "one", POOL_CHECKS, (PSYCOPG3,), at_least=1.15),
     Goal(ONE, "one", DJORM_PESSIMISTIC, (OLD,), at_least=2.0),
     Goal(ONE, "one", DB_POOL_TEST, (OLD,), at_least=2.0),
     Goal(ONE, "one", DJORM, (OLD,), at_least=1.5),
     Goal(ONE, "one", DB_POOL, (OLD,), at_least=1.5),
-    Goal(CONNECTION, "connection", MAX_AGE, NEW, at_most=1.1),
+    *(
+        Goal(
+            f"{ONE} with autocommit{far}",
+            f"one{far}",
+            HAND_AUTOCOMMIT,
+            (OLD,),
+            0.9,
+            ours=PERSISTCONN_AUTOCOMMIT,
+        )
+        for far in ("", ", 1 ms", ", 20 ms")
+    ),
+    *(
+        Goal(f"ten-query requests per second, {threads} threads", metric, MAX_AGE, NEW, 0.97)
+        for threads, metric in ((4, "ten, HTTP, 4"), (16, "ten, HTTP, 16"))
+    ),
+    Goal(CONNECTION, "connection", MAX_AGE, NEW, at_most=1.08),
     Goal(CURSOR, "cursor", STOCK, NEW, at_most=1.5, how=difference, unit="µs"),
 ]
 

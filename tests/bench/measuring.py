@@ -62,22 +62,24 @@ class Bench:
         with self.fleet.running(self.fleet.start, "start") as running:
             for metric in ("connection", "cursor"):
                 turns, seconds = getattr(plan, metric)
-                self.fleet.take_turns(metric, running, turns, order(do=metric, seconds=seconds))
+                ask = order(metric, do=metric, seconds=seconds)
+                self.fleet.take_turns(metric, running, turns, ask)
             for work, turns, seconds in plan.works:
-                get = order(do="get", path=f"/{work}/", seconds=seconds)
+                get = order(work, do="get", path=f"/{work}/", seconds=seconds)
                 self.fleet.take_turns(work, running, turns, get)
 
     def _over_http(self, threads):
         server = self.fleet.running(self.fleet.serve, f"gunicorn, {threads}", threads=threads)
         with contextlib.closing(Client(threads)) as client, server as running:
             for work, turns, seconds in self.plan.http:
-                ask, metric = client.asking(f"/{work}/", seconds), f"{work}, HTTP, {threads}"
+                metric = f"{work}, HTTP, {threads}"
+                ask = client.asking(metric, f"/{work}/", seconds)
                 self.fleet.take_turns(metric, running, turns, ask)
 
     def _far_away(self, latency):
         metric, (turns, seconds) = f"one, {latency * 1000:g} ms", self.plan.far_away
         with self.fleet.running(self.fleet.start, metric, latency=latency) as running:
-            get = order(do="get", path="/one/", seconds=seconds)
+            get = order(metric, do="get", path="/one/", seconds=seconds)
             self.fleet.take_turns(metric, running, turns, get)
 
     def _bare_pools(self, threads):
@@ -102,5 +104,5 @@ class Bench:
         }
 
 
-def order(**words):
-    return lambda process: process.ask(**words)
+def order(metric, **words):
+    return lambda process: {metric: process.ask(**words)}

@@ -82,10 +82,22 @@ class Client(Process):
         super().__init__([sys.executable, HERE / "client.py"])
         self._clients = clients
 
-    def asking(self, path, seconds):
-        """A function that measures a server's requests per second."""
-        order = {"path": path, "clients": self._clients, "seconds": seconds}
-        return lambda server: self.ask(port=server.port, **order)
+    def asking(self, metric, path, seconds):
+        """A function that measures a server's requests per second, and its CPU time for each."""
+
+        def ask(server):
+            before = server.processor_seconds()
+            order = {"path": path, "clients": self._clients, "seconds": seconds}
+            answered = self.ask(port=server.port, **order)
+            spent = server.processor_seconds() - before
+            return {metric: answered["rate"], cpu(metric): 1e6 * spent / answered["requests"]}
+
+        return ask
+
+
+def cpu(metric):
+    """The metric of the CPU time that a request over HTTP costs the server."""
+    return f"{metric}, CPU"
 
 
 def environment(contender, address, package):
@@ -123,6 +135,13 @@ class Gunicorn(Process):
         options += ["--config=python:measured.gunicorn_settings", "measured.served:application"]
         command = [python, "-m", "gunicorn.app.wsgiapp", *options]
         super().__init__(command, environment(contender, *where))
+
+    def processor_seconds(self):
+        """The CPU time of the worker so far, in user space and in the kernel."""
+        # schedstat has nanoseconds; the clock ticks of stat are as long as ten requests.
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
+        files = [file for pid in children.split() for file in Path(f"/proc/{pid}/task").iterdir()]
+        return sum(int((file / "schedstat").read_text().split()[0]) for file in files) / 1e9
 
     def ready(self):
         end = time.monotonic() + PATIENCE

@@ -3,6 +3,7 @@
 import goals
 from contenders import BARE_POOLS, PERSISTCONN
 from goals import ratio
+from processes import cpu
 from results import compare, spread
 
 HEAD = """# persistconn beside its peers
@@ -24,6 +25,7 @@ OVER_HTTP = {
 }
 HTTP = """Requests per second over HTTP, with as many clients as gunicorn has threads (under
 django-db-geventpool, whose locks are gevent's, it has greenlets instead):"""
+CPU = {cpu(metric): words for metric, words in OVER_HTTP.items()}
 COSTS = {"connection": "started, cursor, finished", "cursor": "one cursor"}
 POOLS = {f"pool, {threads}": f"{threads} thread{'s' * (threads > 1)}" for threads in (1, 8, 64)}
 MEMORY = {
@@ -63,6 +65,8 @@ def text(data, name):
         ("How many times as many persistconn makes:", ratios(values, IN_PROCESS)),
         (HTTP, figures(values, OVER_HTTP)),
         ("How many times as many persistconn makes:", ratios(values, OVER_HTTP)),
+        ("CPU time of a request over HTTP, in µs of the worker:", figures(values, CPU)),
+        ("How many times as much persistconn takes:", ratios(values, CPU)),
         ("What a request's connection costs without a query, in µs:", figures(values, COSTS)),
         ("How many times as much persistconn costs:", ratios(values, COSTS)),
         ("Memory, per 10,000 requests:", memory(once["memory"])),
