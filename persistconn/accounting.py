@@ -28,11 +28,11 @@ def account_for(wrapper):
     Return None if persistconn does not keep the connection, or if another thread handles it now.
     """
     held, raw = lease.of(wrapper), getattr(wrapper, "connection", None)
-    state = held.state(raw)
+    state, entry = held.snapshot(raw)
     if state in (OPEN, INHERITED):
-        return held.entry
+        return entry
     if state == OPENING:
-        return account_opened(wrapper, held, held.entry) if raw is not None else None
+        return account_opened(wrapper, held, entry) if raw is not None else None
     former = held.take()
     # Somebody replaced the entry's connection by hand. While it is open, its last user keeps it.
     if former is not None and former.driver.is_closed(former.raw):

@@ -50,14 +50,18 @@ class Lease(object):
         for entry in self.entries:
             return entry
 
-    def state(self, raw):
-        """Return the state. ``raw``: the wrapper's connection, or None."""
+    def snapshot(self, raw):
+        """Return the state; and the entry if it is OPENING, OPEN or INHERITED, else None.
+
+        Both are of one moment, because threads may share a wrapper. ``raw``: the wrapper's
+        connection, or None.
+        """
         for entry in self.entries:
             if entry.raw is None:
-                return OPENING
+                return OPENING, entry
             if entry.raw is raw:
-                return OPEN if entry.pid == os.getpid() else INHERITED
-        return CLOSED if raw is None else FOREIGN
+                return OPEN if entry.pid == os.getpid() else INHERITED, entry
+        return CLOSED if raw is None else FOREIGN, None
 
     def database_now(self, wrapper):
         """Return the Database of the wrapper's settings as they are now."""
@@ -89,9 +93,8 @@ class Lease(object):
         if entry is not None:
             entry.pool.discard(entry, "error")
 
-    def leave_to_the_parent(self, wrapper):
+    def leave_to_the_parent(self, wrapper, entry):
         """Close the wrapper in a forked child, and leave its session to the parent process."""
-        entry = self.entry
         # The entry's own pool is the parent's, too.
         entry.pool = self.database_now(wrapper).pool or entry.pool
         entry.doom = "fork"

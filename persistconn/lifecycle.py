@@ -63,9 +63,11 @@ def checkout(wrapper):
 def connect(wrapper, django_opens):
     """Connect a wrapper, with a kept connection or a new one."""
     held = lease.of(wrapper)
-    if held.state(wrapper.connection) != OPENING:
+    state, _ = held.snapshot(wrapper.connection)
+    if state != OPENING:
         checkout(wrapper)
-    if held.state(wrapper.connection) != OPEN:
+        state, _ = held.snapshot(wrapper.connection)
+    if state != OPEN:
         open_new(wrapper, django_opens)
 
 
@@ -107,11 +109,11 @@ def before_use(wrapper):
     if raw is None:
         return
     held = lease.of(wrapper)
-    state = held.state(raw)
+    state, entry = held.snapshot(raw)
     if state == OPEN:
-        _end_if_faulty(wrapper, held, held.entry)
+        _end_if_faulty(wrapper, held, entry)
     elif state == INHERITED:
-        held.leave_to_the_parent(wrapper)
+        held.leave_to_the_parent(wrapper, entry)
     elif state == FOREIGN:
         _meet(wrapper, held)
 
@@ -234,16 +236,16 @@ def checkin(wrapper, leaving=False):
     block, except with ``leaving``: then the wrapper exits all its blocks first.
     """
     held, raw = lease.of(wrapper), getattr(wrapper, "connection", None)
-    state = held.state(raw)
+    state, entry = held.snapshot(raw)
     # The connection was opened without persistconn, or an exception interrupted its opening or its
     # checkin.
     if raw is not None and state in (FOREIGN, OPENING):
         if accounting.account_for(wrapper) is None:
             slot = pools.find_slot(raw)
             return slot is not None and slot.has_entry()  # another thread is ending it now
-        state = held.state(raw)
+        state, entry = held.snapshot(raw)
     if state == INHERITED:
-        held.leave_to_the_parent(wrapper)
+        held.leave_to_the_parent(wrapper, entry)
         return True
     if dialect.is_in_a_block(wrapper):
         if not leaving:
@@ -284,7 +286,7 @@ def _end(wrapper, held):
 def close(wrapper, django_closes):
     """Close a wrapper's connection for real, because somebody has called ``close()``."""
     held, raw = lease.of(wrapper), wrapper.connection
-    state, entry = held.state(raw), held.entry
+    state, entry = held.snapshot(raw)
     if state == INHERITED:
         entry.driver.abandon(raw)
     if state != OPEN:
