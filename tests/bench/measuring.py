@@ -12,13 +12,14 @@ class Plan:
     """The turns of each measurement, and the seconds of each turn."""
 
     rounds: int = 5
+    only_http: bool = False
     threads: tuple = (1, 4, 16)
     latencies: tuple = (0.001, 0.02)
     pool_threads: tuple = (1, 8, 64)
     connection: tuple = (9, 0.03)
     cursor: tuple = (5, 0.02)
     works: tuple = (("one", 15, 0.05), ("ten", 3, 0.1), ("write", 3, 0.1))
-    http: tuple = (("one", 3, 0.15), ("ten", 1, 0.15), ("write", 1, 0.15))
+    http: tuple = (("one", 3, 0.15), ("ten", 3, 0.15), ("write", 1, 0.15))
     far_away: tuple = (2, 0.3)
     pool: float = 0.1
     #: memory: most requests, and seconds; crowd: threads, and requests of each.
@@ -49,9 +50,12 @@ class Bench:
         self.fleet, self.plan = fleet, plan
 
     def round(self):
-        self._in_process()
+        """Take the measurements of one round, or only those over HTTP."""
         for threads in self.plan.threads:
             self._over_http(threads)
+        if self.plan.only_http:
+            return
+        self._in_process()
         for latency in self.plan.latencies:
             self._far_away(latency)
         for threads in self.plan.pool_threads:

@@ -1,6 +1,7 @@
 """Measures persistconn beside its peers: `nox -s bench -- --help`."""
 
 import argparse
+import dataclasses
 import json
 import os
 import platform
@@ -31,6 +32,9 @@ def parse():
     parser.add_argument(
         "--quick", action="store_true", help="a smoke run: the figures mean nothing"
     )
+    parser.add_argument(
+        "--http", action="store_true", help="only the requests over HTTP, as they vary most"
+    )
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--out", type=Path, default=CACHE / "results")
     parser.add_argument(
@@ -41,7 +45,7 @@ def parse():
 
 def measure(options, rounds):
     """Return the data of all environments by name."""
-    plan = QUICK if options.quick else Plan()
+    plan = dataclasses.replace(QUICK if options.quick else Plan(), only_http=options.http)
     names, chance = contenders.GROUPS[options.only], random.Random(options.seed)
     built = environments.build(names, CACHE / "environments")
     package = environments.snapshot(CACHE)
@@ -86,7 +90,7 @@ def main():
 def run(options):
     rounds = options.rounds or (QUICK if options.quick else Plan()).rounds
     command = f"--only {options.only} --rounds {rounds} --seed {options.seed}"
-    command += " --quick" if options.quick else ""
+    command += "".join(f" --{name}" for name in ("quick", "http") if getattr(options, name))
     print(f"nox -s bench -- {command}", flush=True)
     facts = {"command": command, "rounds": rounds, "machine": machine()}
     return {**facts, "environments": measure(options, rounds)}
