@@ -23,12 +23,12 @@ nox.options.sessions = ["tests"]
 
 ROOT = pathlib.Path(__file__).parent
 CACHE = ROOT / ".nox" / ".cache"
-STOCK_RESULTS = ROOT / "tests" / "django_suites" / "stock_results.json"
 
 sys.path += [str(ROOT / "tests" / "django_suites"), str(ROOT / "docs")]
 
 import links  # noqa: E402
 import suites  # noqa: E402
+from compared import DjangoSuite  # noqa: E402
 
 # Newer ones make no environments for Python 2.7 to 3.8.
 OLD_TOOLS = {"nox": "2026.8", "virtualenv": "20.22"}
@@ -329,9 +329,10 @@ def relative_links(path):
 def django_suites(session):
     """Run Django's own tests: `-- 5.2` or `-- ci`, `--labels all`, `--stock` measures stock anew."""
     options = suite_options(session.posargs)
-    lines, complaints = [], []
+    lines, complaints, server = [], [], suites.postgres_bin() or postgres_bin()
     for name in options.versions:
-        suite = DjangoSuite(session, name, options.labels)
+        python, cache = suite_python(session, name), CACHE / "django"
+        suite = DjangoSuite(session.run, name, options.labels, python, cache, server)
         if options.stock:
             suite.keep_stock()
         for title, settings in suites.RUNS.items():
@@ -364,97 +365,23 @@ def suite_options(arguments):
     return options
 
 
-class DjangoSuite:
-    """The tests of one Django with one driver, in an environment of their own."""
-
-    def __init__(self, session, name, labels):
-        self.session, self.name, self.labels = session, name, labels
-        self.django = name.partition("+")[0]
-        self.key = f"{name}, {labels}"
-        self.folder = CACHE / "django_suites" / name
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.python = self._environment()
-        self.sdist = self._sdist()
-
-    def _environment(self):
-        oldest = {django: python for python in reversed(MATRIX) for django in MATRIX[python]}
-        version = {**oldest, **suites.MORE_CELLS}[self.name]
-        python = self.folder / "env" / "bin" / "python"
-        if not python.exists():
-            if is_old(version) and not HAS_OLD_TOOLS:
-                refuse_new_tools(self.session)
-            virtualenv = [sys.executable, "-m", "virtualenv", "--quiet", *SEEDS]
-            self._call(*virtualenv, f"--python=python{version}", python.parent.parent)
-        needed = suites.requirements(self.django, version, psycopg3=self.name != self.django)
-        self._pip(python, "install", f"Django=={self.django}.*", *needed, wheel())
-        return python
-
-    def _sdist(self):
-        show = "import django; print(django.get_version())"
-        version = self._call(self.python, "-c", show, silent=True).strip()
-        folder = CACHE / "django" / version
-        if not folder.exists():
-            asked = ["--no-deps", "--no-binary=Django", f"Django=={version}"]
-            self._pip(self.python, "download", *asked, f"--dest={CACHE / 'django'}")
-            (archive,) = CACHE.glob(f"django/[Dd]jango-{version}.tar.gz")
-            shutil.unpack_archive(archive, folder)
-        (sdist,) = folder.iterdir()
-        return sdist
-
-    def _pip(self, python, command, *args):
-        quiet = ["--quiet", "--disable-pip-version-check"]
-        self._call(python, "-m", "pip", command, *quiet, *args, silent=True)
-
-    def _call(self, *command, **options):
-        return self.session.run(*command, external=True, **options)
-
-    def run(self, title, *args):
-        """Run the tests. Return the results; {}: they did not end; None: persistconn cannot yet."""
-        path = self.folder / f"{title}, {self.labels}.json"
-        path.unlink(missing_ok=True)
-        command = [self.python, ROOT / "tests/django_suites/run.py", self.sdist, path]
-        with open(path.with_suffix(".log"), "w") as log:
-            to_log = {"stdout": log, "stderr": subprocess.STDOUT, "success_codes": range(-64, 256)}
-            env = {"PERSISTCONN_PG_BIN": suites.postgres_bin() or postgres_bin()}
-            self._call(*command, f"--labels={self.labels}", *args, env=env, **to_log)
-        return json.loads(path.read_text()) if path.exists() else {}
-
-    @functools.cached_property
-    def measured_stock(self):
-        return self.run("stock", "--stock")
-
-    def stock(self, results):
-        """The results without persistconn: those kept, if they are of the same versions."""
-        kept = json.loads(STOCK_RESULTS.read_text()).get(self.key)
-        if kept and results and comparable(kept["versions"]) == comparable(results["versions"]):
-            return kept
-        return self.measured_stock
-
-    def keep_stock(self):
-        kept = json.loads(STOCK_RESULTS.read_text())
-        kept[self.key] = {name: self.measured_stock[name] for name in suites.KEPT}
-        STOCK_RESULTS.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
-
-    def compare(self, stock, results):
-        """Return a line for the summary, and what is wrong."""
-        if not stock or not results:
-            return "", [f"the tests did not run to their end, see {self.folder}/*.log"]
-        before, after = ({*r["failures"], *r["errors"]} for r in (stock, results))
-        excused = {test for django, test in suites.ONLY_STOCK if django == self.django}
-        wrong = [f"new failure: {test}" for test in sorted(after - before - excused)]
-        line = f"{results['run']} run, {len(before)} failed in stock, {len(after)} here"
-        line += f", {len(wrong)} new; {results['stats']}"
-        if results["run"] < stock["run"]:
-            wrong.append(f"only {results['run']} tests ran, in stock {stock['run']}")
-        if not results["kept"] or not results["stats"]["reused"]:
-            wrong.append("after the tests no connection was kept from one request to the next")
-        return line, wrong
-
-
-def comparable(versions):
-    """Django's tests differ from patch to patch, and hardly with that of anything else."""
-    minors = {name: version.rpartition(".")[0] for name, version in versions.items()}
-    return {**minors, "Django": versions["Django"]}
+def suite_python(session, name):
+    """Return the Python of an environment for Django's tests of one version."""
+    folder = CACHE / "django_suites" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    oldest = {django: python for python in reversed(MATRIX) for django in MATRIX[python]}
+    version = {**oldest, **suites.MORE_CELLS}[name]
+    python = folder / "env" / "bin" / "python"
+    if not python.exists():
+        if is_old(version) and not HAS_OLD_TOOLS:
+            refuse_new_tools(session)
+        virtualenv = [sys.executable, "-m", "virtualenv", "--quiet", *SEEDS]
+        session.run(*virtualenv, f"--python=python{version}", python.parent.parent, external=True)
+    django, _, psycopg3 = name.partition("+")
+    needed = suites.requirements(django, version, psycopg3=bool(psycopg3))
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    session.run(*pip, f"Django=={django}.*", *needed, wheel(), external=True, silent=True)
+    return python
 
 
 # The newest and 4.2 with both drivers, the oldest with ASGI, and old Django on old servers.

@@ -16,26 +16,11 @@ except ImportError:  # Python 2
 
 try:
     # Returns None where no loop runs; get_running_loop() raises, which takes longer.
-    from asyncio import _get_running_loop as running_loop
+    from asyncio import _get_running_loop as running_loop  # noqa: F401
 except ImportError:  # Python 2
 
     def running_loop():
         return None
-
-
-__all__ = [
-    "INTERRUPTED",
-    "acquire",
-    "after_fork_in_child",
-    "get_ident",
-    "innermost",
-    "monotonic",
-    "native",
-    "native_sleep",
-    "native_socket",
-    "poller",
-    "running_loop",
-]
 
 
 PY2 = sys.version_info < (3,)

@@ -4,7 +4,8 @@ A check returns the reason to discard the connection ("age", "idle", "dead", "ch
 "read only"), or None.
 """
 
-from persistconn import compat, drivers
+from persistconn import compat
+from persistconn.drivers.base import UNKNOWN
 
 
 def expired(entry, now):
@@ -37,7 +38,7 @@ def check(entry, now, status, is_idle=False):
     it reads, because they were meant for the last user.
     """
     idle_for, entry.used_at = now - entry.used_at, now
-    if status == drivers.UNKNOWN:
+    if status == UNKNOWN:
         return "dead"
     try:
         events = entry.poll()

@@ -18,9 +18,10 @@ from persistconn.patching import (
 ALL = ((1, 2), (99,))
 CURSOR_CONNECTS = ((1, 2), (1, 6))
 CONNECT_APART = ((1, 6), (99,))
+SINCE_1_9 = ((1, 9), (99,))
 
-WRAPPER = "BaseDatabaseWrapper."
-CREATION = "BaseDatabaseCreation."
+BACKENDS, WRAPPER = dialect.backends, "BaseDatabaseWrapper."
+CREATES, CREATION = dialect.creation, "BaseDatabaseCreation."
 SIGNALS, END = "django.core.signals", dialect.end_of_work
 COMPILERS = "django.db.models.sql.compiler"
 POSTGRES, MYSQL = "django.db.backends.postgresql_psycopg2.base", "django.db.backends.mysql.base"
@@ -30,159 +31,122 @@ DROP = "an idle connection prevents its database from being dropped or copied"
 OWN_CONNECT = "cursor() calls the driver's connect() itself; this limits one try"
 IN_PLACE = "a request is a unit of work; the stock receiver would close its connections"
 
-# Each row: (the first Django that needs it, the first that does not), the patch with its reason.
-# Patches are applied in this order.
+# Each row begins with the first Django that needs the patch, and the first that does not, and ends
+# with the reason. Patches are applied in this order.
 TABLE = [
-    (
+    HotWrap(
         CURSOR_CONNECTS,
-        HotWrap(
-            dialect.backends,
-            WRAPPER + "cursor",
-            wrappers.making_cursor_and_connecting,
-            "checkout and health check: all backends open and use connections through this method",
-        ),
+        BACKENDS,
+        WRAPPER + "cursor",
+        wrappers.making_cursor_and_connecting,
+        "checkout and health check: all backends open and use connections through this method",
     ),
-    (
+    HotWrap(
         CONNECT_APART,
-        HotWrap(
-            dialect.backends,
-            WRAPPER + "ensure_connection",
-            wrappers.ensuring_connection,
-            "checkout: before a cursor of any kind, and before a transaction begins",
-        ),
+        BACKENDS,
+        WRAPPER + "ensure_connection",
+        wrappers.ensuring_connection,
+        "checkout: before a cursor of any kind, and before a transaction begins",
     ),
-    (
+    HotWrap(
         CONNECT_APART,
-        HotWrap(
-            dialect.backends,
-            WRAPPER + "_cursor",
-            wrappers.making_cursor,
-            "health check, for cursors of all kinds; the checkin closes those that are still open",
-        ),
+        BACKENDS,
+        WRAPPER + "_cursor",
+        wrappers.making_cursor,
+        "health check, for cursors of all kinds; the checkin closes those that are still open",
     ),
-    (
+    HotWrap(
         CONNECT_APART,
-        HotWrap(
-            dialect.backends,
-            WRAPPER + "set_autocommit",
-            wrappers.using,
-            "health check: a transaction begins here, and inside it no connection is replaced",
-        ),
+        BACKENDS,
+        WRAPPER + "set_autocommit",
+        wrappers.using,
+        "health check: a transaction begins here, and inside it no connection is replaced",
     ),
-    (
+    Wrap(
         CONNECT_APART,
-        Wrap(
-            dialect.backends,
-            WRAPPER + "connect",
-            wrappers.on_connect,
-            "all backends open connections through this method; checkout if users call it directly",
-        ),
+        BACKENDS,
+        WRAPPER + "connect",
+        wrappers.on_connect,
+        "all backends open connections through this method; checkout if users call it directly",
     ),
-    (
+    Wrap(
         CONNECT_APART,
-        Wrap(
-            dialect.backends,
-            WRAPPER + "close_if_unusable_or_obsolete",
-            wrappers.on_close_if_unusable_or_obsolete,
-            "checkin if users call it directly, or imported close_old_connections before the patch",
-        ),
+        BACKENDS,
+        WRAPPER + "close_if_unusable_or_obsolete",
+        wrappers.on_close_if_unusable_or_obsolete,
+        "checkin if users call it directly, or imported close_old_connections before the patch",
     ),
-    (
+    HotWrap(
         ALL,
-        HotWrap(
-            dialect.backends,
-            WRAPPER + "close",
-            wrappers.closing,
-            "counts it; in a forked child, does not end the session that the parent still uses",
-        ),
+        BACKENDS,
+        WRAPPER + "close",
+        wrappers.closing,
+        "counts it; in a forked child, does not end the session that the parent still uses",
     ),
-    (
+    OptionalWrap(
         ((1, 4), (1, 6)),
-        OptionalWrap(
-            POSTGRES,
-            "DatabaseWrapper.close",
-            wrappers.closing,
-            "1.4 and 1.5 override close() here, without a call of the base class's method",
-        ),
+        POSTGRES,
+        "DatabaseWrapper.close",
+        wrappers.closing,
+        "1.4 and 1.5 override close() here, without a call of the base class's method",
     ),
-    (
+    HotWrap(
         ALL,
-        HotWrap(
-            "django.db",
-            END,
-            wrappers.ending_work,
-            "checkin: the function by which Django ends a unit of work",
-        ),
+        "django.db",
+        END,
+        wrappers.ending_work,
+        "checkin: the function by which Django ends a unit of work",
     ),
-    (
+    Import(
         ALL,
-        Import(
-            "django.test.client",
-            "django.db",
-            END,
-            "the test client disconnects and reconnects the receiver by this name",
-        ),
+        "django.test.client",
+        "django.db",
+        END,
+        "the test client disconnects and reconnects the receiver by this name",
     ),
-    (
+    Wrap(
         ((3, 0), (3, 1)),
-        Wrap(
-            "django.core.handlers.asgi",
-            "ASGIHandler.get_response",
-            wrappers.on_response_of_asgi,
-            "3.0 sends request_finished in the event loop, not in the thread with the connection",
-        ),
+        "django.core.handlers.asgi",
+        "ASGIHandler.get_response",
+        wrappers.on_response_of_asgi,
+        "3.0 sends request_finished in the event loop, not in the thread with the connection",
     ),
-    (
+    Listener(
         CURSOR_CONNECTS,
-        Listener(
-            SIGNALS,
-            "request_started",
-            wrappers.on_request_started,
-            "ends work that a streamed body (1.2 to 1.4) or an unclosed response left open",
-        ),
+        SIGNALS,
+        "request_started",
+        wrappers.on_request_started,
+        "ends work that a streamed body (1.2 to 1.4) or an unclosed response left open",
     ),
-    (
+    Wrap(
         ((1, 3), (1, 6)),
-        Wrap(
-            dialect.backends,
-            WRAPPER + "is_dirty",
-            wrappers.on_is_dirty,
-            "commit_on_success and TransactionMiddleware commit or roll back only what is dirty",
-        ),
+        BACKENDS,
+        WRAPPER + "is_dirty",
+        wrappers.on_is_dirty,
+        "commit_on_success and TransactionMiddleware commit or roll back only what is dirty",
     ),
-    (
+    Wrap(
         ((1, 2), (1, 3)),
-        Wrap(
-            "django.db.transaction",
-            "is_dirty",
-            wrappers.on_is_dirty_by_alias,
-            "the same on 1.2; TestCase replaces other functions of this module, but not this one",
-        ),
+        "django.db.transaction",
+        "is_dirty",
+        wrappers.on_is_dirty_by_alias,
+        "the same on 1.2; TestCase replaces other functions of this module, but not this one",
     ),
-    (ALL, HotWrap(COMPILERS, "SQLCompiler.execute_sql", wrappers.executing, ORM)),
-    (ALL, HotWrap(COMPILERS, "SQLInsertCompiler.execute_sql", wrappers.executing, ORM)),
-    (ALL, HotWrap(dialect.backends, WRAPPER + "_savepoint", wrappers.executing, ORM)),
-    (ALL, HotWrap(dialect.backends, WRAPPER + "_savepoint_rollback", wrappers.executing, ORM)),
-    (ALL, HotWrap(dialect.backends, WRAPPER + "_savepoint_commit", wrappers.executing, ORM)),
-    (CONNECT_APART, Receiver(SIGNALS, "request_started", "django.db", END, IN_PLACE)),
-    (ALL, Receiver(SIGNALS, "request_finished", "django.db", END, IN_PLACE)),
-    (CURSOR_CONNECTS, Replacement(POSTGRES, "Database", HookedModule, OWN_CONNECT)),
-    (CURSOR_CONNECTS, Replacement(MYSQL, "Database", HookedModule, OWN_CONNECT)),
-    (
-        ALL,
-        Wrap(dialect.creation, CREATION + "_create_test_db", wrappers.on_dropping_a_database, DROP),
-    ),
-    (
-        ((1, 9), (99,)),
-        Wrap(dialect.creation, CREATION + "clone_test_db", wrappers.on_dropping_a_database, DROP),
-    ),
-    (
-        ALL,
-        Wrap(dialect.creation, CREATION + "destroy_test_db", wrappers.on_dropping_a_database, DROP),
-    ),
+    HotWrap(ALL, COMPILERS, "SQLCompiler.execute_sql", wrappers.executing, ORM),
+    HotWrap(ALL, COMPILERS, "SQLInsertCompiler.execute_sql", wrappers.executing, ORM),
+    HotWrap(ALL, BACKENDS, WRAPPER + "_savepoint", wrappers.executing, ORM),
+    HotWrap(ALL, BACKENDS, WRAPPER + "_savepoint_rollback", wrappers.executing, ORM),
+    HotWrap(ALL, BACKENDS, WRAPPER + "_savepoint_commit", wrappers.executing, ORM),
+    Receiver(CONNECT_APART, SIGNALS, "request_started", "django.db", END, IN_PLACE),
+    Receiver(ALL, SIGNALS, "request_finished", "django.db", END, IN_PLACE),
+    Replacement(CURSOR_CONNECTS, POSTGRES, "Database", HookedModule, OWN_CONNECT),
+    Replacement(CURSOR_CONNECTS, MYSQL, "Database", HookedModule, OWN_CONNECT),
+    Wrap(ALL, CREATES, CREATION + "_create_test_db", wrappers.on_dropping_a_database, DROP),
+    Wrap(SINCE_1_9, CREATES, CREATION + "clone_test_db", wrappers.on_dropping_a_database, DROP),
+    Wrap(ALL, CREATES, CREATION + "destroy_test_db", wrappers.on_dropping_a_database, DROP),
 ]
 
 
 def rows():
     """Return the patches for the running Django."""
-    return [row for (since, before), row in TABLE if since <= VERSION < before]
+    return [row for row in TABLE if row.djangos[0] <= VERSION < row.djangos[1]]

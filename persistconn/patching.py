@@ -18,7 +18,7 @@ import wrapt
 logger = logging.getLogger("persistconn")
 
 
-class Wrap(namedtuple("Wrap", "module attribute wrapper why")):
+class Wrap(namedtuple("Wrap", "djangos module attribute wrapper why")):
     """Redirect calls of a function to ``wrapper(wrapped, instance, args, kwargs)``, by wrapt."""
 
     def apply(self, switch):
@@ -74,7 +74,7 @@ class Replacement(OptionalWrap):
         return self.wrapper(original)
 
 
-class Import(namedtuple("Import", "module source attribute why")):
+class Import(namedtuple("Import", "djangos module source attribute why")):
     """Replace a name that a module imported from ``source`` before the patch of ``source``."""
 
     def apply(self, switch):
@@ -92,7 +92,7 @@ class Import(namedtuple("Import", "module source attribute why")):
         return undo
 
 
-class Receiver(namedtuple("Receiver", "module signal source attribute why")):
+class Receiver(namedtuple("Receiver", "djangos module signal source attribute why")):
     """Connect a patched function to a signal, at the original function's place in the order."""
 
     def apply(self, switch):
@@ -115,7 +115,7 @@ class Receiver(namedtuple("Receiver", "module signal source attribute why")):
         return undo
 
 
-class Listener(namedtuple("Listener", "module signal receiver why")):
+class Listener(namedtuple("Listener", "djangos module signal receiver why")):
     """Connect one more receiver to a signal, before all others."""
 
     def apply(self, switch):

@@ -2,8 +2,8 @@
 
 import logging
 
-from persistconn import drivers
 from persistconn.django_versions import dialect
+from persistconn.drivers.base import ACTIVE, IDLE
 
 logger = logging.getLogger("persistconn")
 
@@ -16,7 +16,7 @@ def finish(wrapper, entry, cursors):
     """
     reason = None
     try:
-        if entry.driver.status(entry.raw) != drivers.IDLE or cursors:
+        if entry.driver.status(entry.raw) != IDLE or cursors:
             reason = _end(entry, cursors)
     except Exception as error:
         reason = _failed(entry, error)
@@ -57,7 +57,7 @@ def _end(entry, cursors):
     driver, raw = entry.driver, entry.raw
     if driver.is_closed(raw):
         return "dead"
-    if driver.status(raw) == drivers.ACTIVE:
+    if driver.status(raw) == ACTIVE:
         driver.cancel(raw)
         return "busy"
     if driver.is_held(raw):
@@ -67,6 +67,6 @@ def _end(entry, cursors):
             # Its destructor may run in the next user's transaction, and talk to the server.
             return "busy"
         driver.close_cursor(cursor)
-    if driver.status(raw) != drivers.IDLE:
+    if driver.status(raw) != IDLE:
         driver.rollback(raw, entry.pool.values.check_timeout)
     return None

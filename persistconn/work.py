@@ -8,8 +8,9 @@ and again after each ``enable()``. Before Django 1.8 it looks there every time.
 import threading
 import weakref
 
-from persistconn import compat, drivers, lease, threads
+from persistconn import compat, lease, threads
 from persistconn.django_versions import dialect
+from persistconn.drivers.base import ACTIVE
 
 
 class Works(threading.local):
@@ -131,7 +132,7 @@ def _abandon(wrappers, ident):
 def _is_in_use(entry, cursors):
     if entry.raw is None or entry.is_inherited():
         return False
-    return bool(cursors) or entry.driver.status(entry.raw) == drivers.ACTIVE
+    return bool(cursors) or entry.driver.status(entry.raw) == ACTIVE
 
 
 works = Works()

@@ -210,7 +210,7 @@ def test_another_patch_of_ensure_connection_is_called_with_an_open_connection(mo
 
 
 def test_every_row_of_the_patch_table_says_why():
-    assert all(len(row.why.split()) > 3 for versions, row in patches.TABLE)
+    assert all(len(row.why.split()) > 3 for row in patches.TABLE)
 
 
 # Receivers of signals.

@@ -74,12 +74,16 @@ def patcher(*rows):
     return patches
 
 
+# Every Django: Patcher applies the rows that it is given.
+ALL = ((1, 2), (99,))
+
+
 def wrap(attribute):
-    return Wrap("patching_target", attribute, shout, "a test")
+    return Wrap(ALL, "patching_target", attribute, shout, "a test")
 
 
 def hot(attribute):
-    return HotWrap("patching_target", attribute, shouting, "a test")
+    return HotWrap(ALL, "patching_target", attribute, shouting, "a test")
 
 
 @pytest.mark.parametrize(
@@ -155,7 +159,7 @@ def test_no_row_stays_applied_if_another_row_fails(target):
 
 
 def test_an_optional_row_without_its_module_is_skipped(target):
-    patches = patcher(OptionalWrap("patching_missing", "function", shout, "a test"))
+    patches = patcher(OptionalWrap(ALL, "patching_missing", "function", shout, "a test"))
     patches.apply()
     assert patches.applied
     patches.undo()
@@ -191,7 +195,7 @@ def test_a_module_that_imported_a_function_gets_the_function_of_its_source(targe
     importer = types.ModuleType("patching_importer")
     importer.function = stock = target.function
     monkeypatch.setitem(sys.modules, "patching_importer", importer)
-    row = Import("patching_importer", "patching_target", "function", "a test")
+    row = Import(ALL, "patching_importer", "patching_target", "function", "a test")
     patches = patcher(wrap("function"), row)
     patches.apply()
     assert importer.function is target.function
@@ -203,7 +207,7 @@ def test_a_module_that_imported_the_patched_function_gets_the_stock_function_at_
     target, monkeypatch
 ):
     stock = target.function
-    row = Import("patching_importer", "patching_target", "function", "a test")
+    row = Import(ALL, "patching_importer", "patching_target", "function", "a test")
     patches = patcher(wrap("function"), row)
     patches.apply()
     importer = types.ModuleType("patching_importer")
@@ -214,11 +218,11 @@ def test_a_module_that_imported_the_patched_function_gets_the_stock_function_at_
 
 
 def receiver():
-    return Receiver("patching_target", "signal", "patching_target", "function", "a test")
+    return Receiver(ALL, "patching_target", "signal", "patching_target", "function", "a test")
 
 
 def listener(function):
-    return Listener("patching_target", "signal", function, "a test")
+    return Listener(ALL, "patching_target", "signal", function, "a test")
 
 
 def received(target, sender=None):

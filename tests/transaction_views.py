@@ -6,6 +6,7 @@ from django.db import connection, transaction
 from django.http import Http404, HttpResponse
 
 from persistconn import drivers
+from persistconn.drivers.base import INTRANS
 
 VIEWS = {}
 
@@ -330,6 +331,6 @@ def tells_of_its_session(request):
     seen.append(sql("SHOW transaction_read_only").fetchone()[0])
     seen.append("stack %d" % len(getattr(connection, "transaction_state", ())))
     raw = connection.connection
-    in_transaction = drivers.of(raw).status(raw) == drivers.INTRANS
+    in_transaction = drivers.of(raw).status(raw) == INTRANS
     seen.append("in a transaction" if in_transaction else "autocommit")
     return HttpResponse(", ".join(seen))

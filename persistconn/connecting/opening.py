@@ -2,9 +2,10 @@
 
 import copy
 
-from persistconn import compat, drivers, threads
+from persistconn import compat, threads
 from persistconn.connecting.watchdog import Limit
 from persistconn.django_versions import dialect
+from persistconn.drivers.timeouts import count_addresses, seconds_of
 
 #: Seconds that a try may take, unless the user's connect_timeout is longer. psycopg_pool and
 #: HikariCP have the same default timeout.
@@ -25,7 +26,7 @@ class Opening(object):
         self.is_strict = database.values.connect_deadline_is_set
         self.least = self._driver.shortest_timeout if self.is_strict else 0
         theirs = self._driver.connect_timeout(wrapper.settings_dict["OPTIONS"])
-        self.try_limit = max(TRY_LIMIT, drivers.seconds_of(theirs) or 0)
+        self.try_limit = max(TRY_LIMIT, seconds_of(theirs) or 0)
         self.was_answered = self._is_transient = False
         self._refusal = None
 
@@ -76,7 +77,7 @@ class Opening(object):
         # A driver gives each address the whole timeout, so the time is divided by their number.
         # Without a deadline that the user set, only hosts are counted: a server that must wake up
         # needs the time undivided.
-        addresses = drivers.count_addresses(hosts) if self.is_strict else len(hosts)
+        addresses = count_addresses(hosts) if self.is_strict else len(hosts)
         seconds = self._ends_at - compat.monotonic()
         return self._driver.connect_options(params, seconds / addresses)
 

@@ -3,8 +3,9 @@
 import sys
 from importlib import import_module
 
-from persistconn import compat, drivers
+from persistconn import compat
 from persistconn.django_versions import hooks
+from persistconn.drivers.base import NOTHING_OPEN
 from persistconn.patching import are_djangos
 
 #: Attributes that connect() sets at each opening, often to the value that they had; ``close_at``
@@ -98,7 +99,7 @@ class Django18(object):
         autocommit = wrapper.autocommit
         if autocommit != wrapper.settings_dict["AUTOCOMMIT"]:
             return False
-        return status in drivers.NOTHING_OPEN or (status is None and autocommit)
+        return status in NOTHING_OPEN or (status is None and autocommit)
 
     def is_in_a_block(self, wrapper):
         """Whether the wrapper is in an atomic block, a view's or a TestCase's."""

@@ -5,6 +5,7 @@ import sys
 from persistconn import compat, drivers
 from persistconn.django_versions import hooks
 from persistconn.django_versions.atomic import NOT_CARRIED, Django18
+from persistconn.drivers.base import IDLE, INTRANS, UNKNOWN
 from persistconn.patching import are_djangos
 
 
@@ -103,14 +104,12 @@ class Django14(Django16):
         # 1.2 and 1.3 set the time zone in the first transaction, and a rollback would undo that for
         # the connection's whole life (Django #17062). On 1.2 to 1.5 it would also undo a SET by a
         # connection_created receiver.
-        if entry.driver.status(entry.raw) == drivers.INTRANS:
+        if entry.driver.status(entry.raw) == INTRANS:
             entry.raw.commit()
 
     def may_reconnect(self, wrapper, status):
         # IDLE suffices: even in a managed block, nothing is lost between two transactions.
-        return status == drivers.IDLE or (
-            status == drivers.UNKNOWN and not self.is_managed(wrapper)
-        )
+        return status == IDLE or (status == UNKNOWN and not self.is_managed(wrapper))
 
     def is_managed(self, wrapper):
         return wrapper.is_managed()
@@ -128,7 +127,7 @@ class Django14(Django16):
         driver = drivers.of(raw) if raw is not None else None
         if driver is None or not self.is_in_a_managed_block(wrapper):
             return False
-        return driver.status(raw) != drivers.IDLE
+        return driver.status(raw) != IDLE
 
     def leave_blocks(self, wrapper):
         self.forget_transactions(wrapper)

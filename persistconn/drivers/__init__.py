@@ -5,34 +5,10 @@ Errors are classified by SQLSTATE or error code, and by text only while connecti
 gives nothing else.
 """
 
-from persistconn.drivers.base import (
-    ACTIVE,
-    IDLE,
-    INERROR,
-    INTRANS,
-    NOTHING_OPEN,
-    UNKNOWN,
-    Driver,
-    count_addresses,
-    seconds_of,
-)
+from persistconn.drivers.base import Driver
 from persistconn.drivers.mysql import MySQL, PyMySQL
 from persistconn.drivers.postgresql import Psycopg2
 from persistconn.drivers.psycopg3 import Psycopg3
-
-__all__ = [
-    "ACTIVE",
-    "IDLE",
-    "INERROR",
-    "INTRANS",
-    "NOTHING_OPEN",
-    "UNKNOWN",
-    "Driver",
-    "count_addresses",
-    "of",
-    "of_module",
-    "seconds_of",
-]
 
 _by_package = {
     "MySQLdb": MySQL(),

@@ -1,6 +1,7 @@
 """mysqlclient and PyMySQL."""
 
-from persistconn.drivers.base import IDLE, INTRANS, UNKNOWN, Driver, capped_timeout
+from persistconn.drivers.base import IDLE, INTRANS, UNKNOWN, Driver
+from persistconn.drivers.timeouts import capped_timeout
 
 # A status flag in every answer of a MySQL server.
 SERVER_STATUS_IN_TRANS = 1

@@ -3,7 +3,8 @@
 import os
 import re
 
-from persistconn.drivers.base import IDLE, Driver, capped_timeout
+from persistconn.drivers.base import IDLE, Driver
+from persistconn.drivers.timeouts import capped_timeout
 
 # SQLSTATEs of a server that is stopping, has crashed, is starting, or has no free slot.
 NO_ENTRY = frozenset(["57P01", "57P02", "57P03", "53300"])
