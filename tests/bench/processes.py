@@ -95,6 +95,13 @@ class Client(Process):
         return ask
 
 
+def nanoseconds(thread):
+    try:
+        return int((thread / "schedstat").read_text().split()[0])
+    except FileNotFoundError:
+        return 0  # it has just ended
+
+
 def cpu(metric):
     """The metric of the CPU time that a request over HTTP costs the server."""
     return f"{metric}, CPU"
@@ -140,8 +147,8 @@ class Gunicorn(Process):
         """The CPU time of the worker so far, in user space and in the kernel."""
         # schedstat has nanoseconds; the clock ticks of stat are as long as ten requests.
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
-        files = [file for pid in children.split() for file in Path(f"/proc/{pid}/task").iterdir()]
-        return sum(int((file / "schedstat").read_text().split()[0]) for file in files) / 1e9
+        threads = [each for pid in children.split() for each in Path(f"/proc/{pid}/task").iterdir()]
+        return sum(nanoseconds(thread) for thread in threads) / 1e9
 
     def ready(self):
         end = time.monotonic() + PATIENCE
