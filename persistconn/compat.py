@@ -9,10 +9,11 @@ import threading
 import time
 from functools import partial
 
+# Its functions are looked up at each call, because gevent may patch them later.
 try:
-    import _thread
+    import _thread as thread_module
 except ImportError:  # Python 2
-    import thread as _thread
+    import thread as thread_module
 
 try:
     # Returns None where no loop runs; get_running_loop() raises, which takes longer.
@@ -25,11 +26,20 @@ except ImportError:  # Python 2
 
 PY2 = sys.version_info < (3,)
 
+#: Whether a child that is forked in C, as by uWSGI, may wait for ever for a lock that a thread of
+#: its parent had. Then no thread of persistconn may run while applications are being imported.
+FORKS_IN_C_KEEP_LOCKS = PY2
+
+#: Whether a thread loads a library when it ends (bpo-44434), which a fork can interrupt.
+LOADS_AT_THE_END_OF_THREADS = (3,) < sys.version_info < (3, 10) and sys.platform.startswith("linux")
+
+#: Whether the interpreter, at its exit, clears modules that native threads still use.
+CLEARS_MODULES_AT_EXIT = PY2
+
 
 def get_ident():
     """Return the ident of this thread; under gevent, of this greenlet."""
-    # Looked up at each call, because gevent may patch _thread after the import of this module.
-    return _thread.get_ident()
+    return thread_module.get_ident()
 
 
 def after_fork_in_child(function):

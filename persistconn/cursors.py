@@ -2,8 +2,8 @@
 
 import weakref
 
-#: Above this number of references, dead ones are removed. The next limit is twice the number of
-#: those that are left, plus this.
+#: Dead references are removed when there are more references than this. The next removal comes at
+#: twice the number of the remaining references, plus this.
 CROWD = 50
 
 #: How many classes of cursors are remembered: a limit for programs that make classes at run time.

@@ -6,7 +6,6 @@ remember their originals. Other libraries restore ``__wrapped__`` instead, which
 methods pinned to the subclass.
 """
 
-import copy
 import functools
 import logging
 import sys
@@ -14,6 +13,8 @@ from collections import namedtuple
 from importlib import import_module
 
 import wrapt
+
+from persistconn import receivers
 
 logger = logging.getLogger("persistconn")
 
@@ -99,15 +100,15 @@ class Receiver(namedtuple("Receiver", "djangos module signal source attribute wh
         signal = getattr(import_module(self.module), self.signal)
         ours = getattr(import_module(self.source), self.attribute)
         # A project may have disconnected the original, which is the oldest way to keep connections.
-        was_connected = _is_connected(signal, ours.__wrapped__)
+        was_connected = receivers.is_connected(signal, ours.__wrapped__)
         signal.connect(ours)
         if was_connected:
-            _move(signal, ours, instead_of=ours.__wrapped__)
+            receivers.move(signal, ours, instead_of=ours.__wrapped__)
 
         def undo():
-            if was_connected and _is_connected(signal, ours):
+            if was_connected and receivers.is_connected(signal, ours):
                 signal.connect(ours.__wrapped__)
-                _move(signal, ours.__wrapped__, instead_of=ours)
+                receivers.move(signal, ours.__wrapped__, instead_of=ours)
             else:
                 signal.disconnect(ours)
             return True
@@ -126,64 +127,13 @@ class Listener(namedtuple("Listener", "djangos module signal receiver why")):
                 self.receiver(**kwargs)
 
         signal.connect(ours, weak=False)
-        _move(signal, ours)
+        receivers.move(signal, ours)
 
         def undo():
             signal.disconnect(ours)
             return True
 
         return undo
-
-
-# The format of the entries of ``signal.receivers`` depends on Django's version. So these functions
-# move entries without reading them: the one that disconnect() removes is the receiver's.
-
-
-def _is_connected(signal, receiver):
-    return bool(_take_out(_copy(signal), receiver)[1])
-
-
-def _move(signal, receiver, instead_of=None):
-    """Move a connected receiver to the front, or to the place of another, which is disconnected."""
-    # Since 1.6 a signal can cache its receivers.
-    clear_cache = getattr(signal, "sender_receivers_cache", {}).clear
-    is_done = False
-    while not is_done:
-        before = list(signal.receivers)
-        after = _moved(signal, receiver, instead_of)
-        # Nothing is allocated under the lock: before 1.7 a garbage collection may want it.
-        with signal.lock:
-            is_done = signal.receivers == before
-            if is_done:
-                # A new list, because other threads may be iterating over the old one.
-                signal.receivers = after
-                clear_cache()
-
-
-def _moved(signal, receiver, instead_of):
-    moved, index = _copy(signal), 0
-    _, entries = _take_out(moved, receiver)
-    if instead_of is not None:
-        index, _ = _take_out(moved, instead_of)
-    return moved.receivers[:index] + entries + moved.receivers[index:]
-
-
-def _copy(signal):
-    """Return a copy of a signal with a list of its own, to take receivers out of."""
-    copied = copy.copy(signal)
-    copied.receivers, copied.sender_receivers_cache = list(signal.receivers), {}
-    # Every disconnect() also drops the entries of dead receivers. This one only does that.
-    copied.disconnect(None)
-    return copied
-
-
-def _take_out(signal, receiver):
-    """Disconnect a receiver. Return its index and [its entry], or the end and [] if it had none."""
-    before = list(signal.receivers)
-    signal.disconnect(receiver)
-    after = signal.receivers
-    index = next((i for i, entry in enumerate(after) if entry is not before[i]), len(after))
-    return index, before[index : index + len(before) - len(after)]
 
 
 class Switch(object):

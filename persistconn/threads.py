@@ -5,16 +5,8 @@ import os
 import sys
 import threading
 
-from persistconn.compat import PY2, monotonic, native, native_sleep
-
-try:
-    import _thread
-except ImportError:  # Python 2
-    import thread as _thread
-
-#: Whether a child that is forked in C, as by uWSGI, may wait for ever for a lock that a thread of
-#: its parent had. Then no thread of persistconn may run while applications are being imported.
-FORKS_IN_C_KEEP_LOCKS = PY2
+from persistconn import compat
+from persistconn.compat import monotonic, native, native_sleep, thread_module
 
 
 def _will_fork_in_c():
@@ -26,7 +18,7 @@ def _will_fork_in_c():
     return uwsgi is not None and uwsgi.worker_id() == 0 and uwsgi.mule_id() == 0
 
 
-_start_natively = native(_thread, "start_new_thread")
+_start_natively = native(thread_module, "start_new_thread")
 _is_green = "gevent.monkey" in sys.modules
 
 #: True until the interpreter exits, then False; None when Python 2 has cleared this module.
@@ -35,9 +27,9 @@ _native_threads = set()
 
 
 def _load_unwinder():
-    # From Python 3 to 3.9 a thread loads this library when it ends (bpo-44434). A child that is
-    # forked at that moment has a half-written list of libraries in glibc, and aborts when its own
-    # first thread ends. Without a free descriptor the loading fails, and the process aborts, too.
+    # A child that is forked while a thread loads this library has a half-written list of libraries
+    # in glibc, and aborts when its own first thread ends. Without a free descriptor the loading
+    # fails, and the process aborts, too.
     import ctypes
 
     try:
@@ -46,7 +38,7 @@ def _load_unwinder():
         pass  # this system does not need it
 
 
-if (3,) < sys.version_info < (3, 10) and sys.platform.startswith("linux"):
+if compat.LOADS_AT_THE_END_OF_THREADS:
     _load_unwinder()
 
 
@@ -55,7 +47,7 @@ def start_thread(function, *args):
 
     Return False if no thread can start: too many run, or the interpreter is ending.
     """
-    return _start(_thread.start_new_thread, function, args) if alive else False
+    return _start(thread_module.start_new_thread, function, args) if alive else False
 
 
 def start_named_thread(name, function):
@@ -75,7 +67,7 @@ def start_named_thread(name, function):
 def _start_named(thread, function):
     try:
         thread.start()
-    except (RuntimeError, _thread.error):
+    except (RuntimeError, thread_module.error):
         function()
 
 
@@ -98,7 +90,7 @@ def start_native_thread(function, *args):
 def _start(start, function, args):
     try:
         start(_run, (function, args))
-    except (RuntimeError, _thread.error):
+    except (RuntimeError, thread_module.error):
         return False
     return True
 
@@ -122,7 +114,7 @@ def _run_native(me, function, args):
 def _exit():
     global alive
     alive = False
-    if PY2:
+    if compat.CLEARS_MODULES_AT_EXIT:
         _wait_for_native_threads(monotonic() + 1)
 
 

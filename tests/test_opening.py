@@ -19,7 +19,7 @@ from proxy import Proxy, error_response
 from support import end_of_work, pid, settings_as, wait_until
 
 import persistconn
-from persistconn import compat, conf, threads
+from persistconn import compat, conf
 
 
 @pytest.fixture
@@ -563,7 +563,7 @@ def test_a_logging_handler_that_queries_the_database_makes_no_request_fail(proxy
     assert persistconn.stats()["default"]["in_use"] == 0
 
 
-@pytest.mark.skipif(threads.FORKS_IN_C_KEEP_LOCKS, reason="no watchdog runs while connecting")
+@pytest.mark.skipif(compat.FORKS_IN_C_KEEP_LOCKS, reason="no watchdog runs while connecting")
 def test_the_setup_of_a_connection_whose_server_hangs_fails_at_the_deadline():
     hanging = []
 

@@ -2,7 +2,7 @@
 
 import copy
 
-from persistconn import compat, threads
+from persistconn import compat
 from persistconn.connecting.watchdog import Limit
 from persistconn.django_versions import dialect
 from persistconn.drivers.timeouts import count_addresses, seconds_of
@@ -52,7 +52,7 @@ class Opening(object):
     def _limit(self, seconds):
         # This limits the statements with which Django and receivers set a connection up. The limit
         # needs a thread, and applications may connect while they are imported, before a fork in C.
-        if self.seconds == 0 or threads.FORKS_IN_C_KEEP_LOCKS:
+        if self.seconds == 0 or compat.FORKS_IN_C_KEEP_LOCKS:
             seconds = None
         return Limit(self.fileno, seconds)
 
