@@ -15,7 +15,7 @@ from importlib import metadata
 import nox
 from packaging.version import Version
 
-nox.needs_version = ">=2024.3.2"
+nox.needs_version = ">=2024.10.9"  # tags of parameters
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = True
 nox.options.reuse_venv = "yes"
@@ -24,8 +24,9 @@ nox.options.sessions = ["tests"]
 ROOT = pathlib.Path(__file__).parent
 CACHE = ROOT / ".nox" / ".cache"
 
-sys.path += [str(ROOT / "tests" / "django_suites"), str(ROOT / "docs")]
+sys.path += [str(ROOT / folder) for folder in ("tests", "tests/django_suites", "docs")]
 
+import cells  # noqa: E402
 import links  # noqa: E402
 import suites  # noqa: E402
 from compared import DjangoSuite  # noqa: E402
@@ -42,35 +43,61 @@ SEEDS = ["--pip=embed", "--setuptools=embed", "--wheel=embed"] if HAS_OLD_TOOLS 
 MATRIX = {
     "2.7": ["1.2", "1.3", "1.4", "1.5", "1.6", "1.7", "1.8", "1.11"],
     "3.6": ["1.11", "2.0", "2.2", "3.0"],
-    "3.8": ["2.2", "3.1", "3.2", "4.0"],
+    "3.8": ["3.1", "3.2", "4.0", "2.2"],
     "3.10": ["4.1", "4.2", "4.2+psycopg3"],
     "3.12": ["5.0", "5.1", "5.2"],
-    "3.13": ["5.2", "6.0", "6.1", "6.1+psycopg3"],
+    "3.13": ["6.0", "6.1", "6.1+psycopg3", "5.2"],
 }
+# CI runs these versions on another Python.
+MATRIX_BY_HAND = [("3.8", "2.2"), ("3.13", "5.2")]
+
+# The same tests on MariaDB.
+MARIADB = {
+    # mysqlclient 1.4 is no driver for Django 1.11 on Python 3.
+    "2.7": [f"{django}+mysqlclient" for django in ("1.2", "1.5", "1.8", "1.11")] + ["1.5+pymysql"],
+    "3.6": ["2.2+mysqlclient"],
+    "3.8": ["3.2+mysqlclient"],
+    "3.10": ["4.2+mysqlclient"],
+    "3.12": ["5.2+mysqlclient"],
+    "3.13": ["6.1+mysqlclient", "6.1+pymysql"],
+}
+# They lie between those that CI runs, or run with the other driver there.
+MARIADB_BY_HAND = [
+    ("2.7", "1.8+mysqlclient"),
+    ("2.7", "1.11+mysqlclient"),
+    ("2.7", "1.5+pymysql"),
+    ("3.6", "2.2+mysqlclient"),
+    ("3.8", "3.2+mysqlclient"),
+    ("3.10", "4.2+mysqlclient"),
+    ("3.12", "5.2+mysqlclient"),
+]
 
 
-def in_cells(*pairs):
+def in_cells(*pairs, by_hand=()):
     """Make a session that runs once for each of these pairs of Python and Django.
 
-    A Python that needs older tools gets no environment from newer ones, but an error.
+    A Python that needs older tools gets no environment from newer ones, but an error. All pairs
+    but those that are run by hand have a tag: `nox -t servers-ci`.
     """
-    cells = [
-        nox.param(
-            python if HAS_OLD_TOOLS or not is_old(python) else False,
-            django,
-            id=f"py{python}-django{django.replace('+', '-')}",
-        )
-        for python, django in pairs
-    ]
 
     def decorate(function):
+        params = [
+            nox.param(
+                python if HAS_OLD_TOOLS or not is_old(python) else False,
+                django,
+                id=f"py{python}-django{django.replace('+', '-')}",
+                tags=[] if (python, django) in by_hand else [f"{function.__name__}-ci"],
+            )
+            for python, django in pairs
+        ]
+
         @functools.wraps(function)
         def run(session, django):
             if not session.python:
                 refuse_new_tools(session)
             function(session, django)
 
-        return nox.session(venv_params=SEEDS)(nox.parametrize("python, django", cells)(run))
+        return nox.session(venv_params=SEEDS)(nox.parametrize("python, django", params)(run))
 
     return decorate
 
@@ -91,7 +118,9 @@ def tests(session):
     run_pytest(session)
 
 
-@in_cells(*((python, django) for python in MATRIX for django in MATRIX[python]))
+@in_cells(
+    *((python, django) for python in MATRIX for django in MATRIX[python]), by_hand=MATRIX_BY_HAND
+)
 def matrix(session, django):
     """Run the tests on every supported pair of Python and Django."""
     install_cell(session, django)
@@ -102,31 +131,45 @@ def matrix(session, django):
     run_pytest(session, *ignored, PERSISTCONN_PG_BIN=postgres_bin())
 
 
+@in_cells(
+    *((python, django) for python in MARIADB for django in MARIADB[python]),
+    by_hand=MARIADB_BY_HAND,
+)
+def mariadb(session, django):
+    """Run the tests on MariaDB, with both drivers: needs mariadbd, and what mysqlclient is built of."""
+    install_cell(session, django)
+    left_out = WITHOUT_DATABASE + ([] if (session.python, django) in WHOLE else MARIADB_LONG)
+    ignored = [f"--ignore=tests/{name}" for name in left_out]
+    run_pytest(session, *ignored, PERSISTCONN_TEST_DATABASE="mariadb")
+
+
 # Threads that meet at every line, and servers that are away, take minutes a cell: the oldest, the
 # newest and some between run them, all others the rest.
 LONG = ["test_shared_wrappers.py", "test_opening.py", "test_housekeeper.py"]
+MARIADB_LONG = [*LONG, "test_demo.py"]
 WHOLE = [("2.7", "1.2"), ("2.7", "1.5"), ("3.8", "3.1"), ("3.13", "6.1+psycopg3")]
+WHOLE += [("2.7", "1.5+mysqlclient"), ("3.13", "6.1+mysqlclient")]
 
 # What no Django changes runs once a Python.
 WITHOUT_DJANGO = ["test_compat.py", "test_gate.py", "test_watchdog.py"]
+# What no database changes runs on one.
+WITHOUT_DATABASE = ["test_compat.py", "test_gate.py", "test_patching.py"]
 
 
 def install_cell(session, django):
     """Install persistconn, its tests' requirements, a Django and its driver."""
-    django, _, psycopg3 = django.partition("+")
-    requirements = [f"Django=={django}.*", "pytest-xdist"]
-    if psycopg3:
-        requirements.append("psycopg[binary]")
-    if tuple(map(int, django.split("."))) < (3, 1):
-        # Django before 3.1 compares time zones in a way that psycopg2 2.9 breaks.
-        requirements.append("psycopg2-binary<2.9")
-    session.install(f"{wheel()}[test]", *requirements)
+    session.install(f"{wheel()}[test]", "pytest-xdist", *cells.requirements(django))
+    if cells.driver(django) == "pymysql":
+        at_each_start(session, "pymysql", PYMYSQL_AS_MYSQLDB)
 
 
 @nox.session
 def demo(session):
     """Run the demo: `nox -s demo -- --help` lists its options."""
-    session.install(".[demo]")
+    # The extra has PostgreSQL's driver.
+    url = os.environ.get("DATABASE_URL", "")
+    on_mariadb = url.startswith("mysql") or any("mariadb" in word for word in session.posargs)
+    session.install(".[demo]", *(["PyMySQL[rsa]"] if on_mariadb else []))
     session.run("python", "demo_project/manage.py", "demo", *session.posargs)
 
 
@@ -262,19 +305,26 @@ def run_pytest(session, *options, **env):
 
 
 COVERAGE = CACHE / "coverage"
-# Read by every Python of the environment at its start, so that processes that tests start count too.
-COVERAGE_PTH = (
+COVERAGE_STARTS = (
     'import os; os.environ.get("COVERAGE_PROCESS_START") and'
     ' __import__("coverage").process_startup()'
 )
+# What a user's settings.py does. Django 6.1 asks for this version.
+PYMYSQL_AS_MYSQLDB = (
+    'import pymysql; pymysql.version_info = (2, 2, 8, "final", 0); pymysql.install_as_MySQLdb()'
+)
+
+
+def at_each_start(session, name, statement):
+    """Have each Python of the environment run a statement at its start, those that tests start too."""
+    (folder,) = pathlib.Path(session.virtualenv.location).glob("lib/python*/site-packages")
+    pathlib.Path(folder, f"persistconn_{name}.pth").write_text(statement + "\n")
 
 
 def measured(session):
     """Have the environment measure coverage. Return the variables that it needs."""
     session.install("coverage")
-    show = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
-    folder = session.run("python", "-c", show, silent=True).strip()
-    pathlib.Path(folder, "persistconn_coverage.pth").write_text(COVERAGE_PTH + "\n")
+    at_each_start(session, "coverage", COVERAGE_STARTS)
     COVERAGE.mkdir(parents=True, exist_ok=True)
     return {
         "COVERAGE_PROCESS_START": str(ROOT / ".coveragerc"),
@@ -340,7 +390,7 @@ def django_suites(session):
             if results is None:
                 continue
             line, wrong = suite.compare(suite.stock(results), results)
-            lines.append(f"{name:14}{title:26}{line}")
+            lines.append(f"{name:17}{title:26}{line}")
             complaints += [f"{name}, {title}: {what}" for what in wrong]
             print(lines[-1], *wrong, sep="\n", flush=True)
     print("", *lines, "", *complaints, sep="\n", flush=True)
@@ -349,20 +399,25 @@ def django_suites(session):
 
 
 def suite_options(arguments):
-    cells = {django for djangos in MATRIX.values() for django in djangos} | set(suites.MORE_CELLS)
-    cells = sorted(cells, key=lambda cell: (suites.version(cell), cell))
+    known = {django for djangos in MATRIX.values() for django in djangos} | {*suites.MORE_CELLS}
+    known = sorted(known, key=lambda cell: (cells.version(cell), cell))
     parser = argparse.ArgumentParser(prog="nox -s django_suites --")
-    parser.add_argument("versions", nargs="*", help=f"ci, or some of {', '.join(cells)}")
+    parser.add_argument("versions", nargs="*", help=f"ci, or some of {', '.join(known)}")
     parser.add_argument("--labels", choices=["connections", "all"], default="connections")
     parser.add_argument("--stock", action="store_true", help="measure stock anew and keep that")
     options = parser.parse_args(arguments)
 
-    wanted = suites.CI if options.versions == ["ci"] else options.versions or cells
-    # "5.2" is both drivers, "5.2+psycopg3" is one.
-    options.versions = [cell for cell in cells if {cell, cell.partition("+")[0]} & set(wanted)]
-    if not set(wanted) <= {*cells, *(cell.partition("+")[0] for cell in cells)}:
-        parser.error(f"there are only {', '.join(cells)}")
+    wanted = suites.CI if options.versions == ["ci"] else options.versions or known
+    # "5.2" is PostgreSQL with both drivers, "5.2+psycopg3" is one.
+    names = {cell: {cell, cell.partition("+")[0] if on_postgres(cell) else cell} for cell in known}
+    options.versions = [cell for cell in known if names[cell] & set(wanted)]
+    if not set(wanted) <= set().union(*names.values()):
+        parser.error(f"there are only {', '.join(known)}")
     return options
+
+
+def on_postgres(cell):
+    return cells.database(cell) == "postgresql"
 
 
 def suite_python(session, name):
@@ -377,10 +432,9 @@ def suite_python(session, name):
             refuse_new_tools(session)
         virtualenv = [sys.executable, "-m", "virtualenv", "--quiet", *SEEDS]
         session.run(*virtualenv, f"--python=python{version}", python.parent.parent, external=True)
-    django, _, psycopg3 = name.partition("+")
-    needed = suites.requirements(django, version, psycopg3=bool(psycopg3))
+    needed = suites.requirements(name, version)
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    session.run(*pip, f"Django=={django}.*", *needed, wheel(), external=True, silent=True)
+    session.run(*pip, *needed, wheel(), external=True, silent=True)
     return python
 
 
@@ -396,20 +450,14 @@ SERVER_CELLS = [
 ]
 
 
-@in_cells(*SERVER_CELLS)
+# With psycopg 3 they run in CI, psycopg2 with 3.0 and 3.1.
+@in_cells(*SERVER_CELLS, by_hand=[("3.13", "6.1"), ("3.10", "4.2")])
 def servers(session, django):
     """Run the tests under real gunicorn, gevent, uvicorn and, with a C compiler, uWSGI."""
-    django, _, psycopg3 = django.partition("+")
-    requirements = [f"Django=={django}.*", "gevent", "gunicorn", "psycogreen", "pytest"]
-    if session.python == "2.7":
-        requirements.append("futures")
-    else:
-        requirements.append("uvicorn")
-    if psycopg3:
-        requirements.append("psycopg[binary]")
-    else:
-        old = tuple(map(int, django.split("."))) < (3, 1)
-        requirements.append("psycopg2-binary<2.9" if old else "psycopg2-binary")
+    requirements = cells.requirements(django) + ["gevent", "gunicorn", "psycogreen", "pytest"]
+    requirements.append("futures" if session.python == "2.7" else "uvicorn")
+    if cells.version(django) == (6, 1):
+        requirements.append("PyMySQL")  # for greenlets on MariaDB
     if django == "3.0":
         # With a newer one all requests would run in one thread.
         requirements.append("asgiref<3.3")
@@ -427,20 +475,22 @@ def bench(session):
     session.run("python", "tests/bench/run.py", *session.posargs)
 
 
-# The newest with both drivers, and old Django.
-FAULT_CELLS = [("3.13", "6.1+psycopg3"), ("3.13", "6.1"), ("2.7", "1.5")]
+# The newest with each driver, and old Django. "+mysqlclient": on MariaDB.
+FAULT_CELLS = [
+    ("3.13", "6.1+psycopg3"),
+    ("3.13", "6.1"),
+    ("3.13", "6.1+mysqlclient"),
+    ("2.7", "1.5"),
+    ("2.7", "1.5+mysqlclient"),
+]
 
 
 @in_cells(*FAULT_CELLS)
 def faults(session, django):
     """Inject faults and check the books: `-- --all-faults`, `--contender stock`, `--json FILE`."""
-    django, _, psycopg3 = django.partition("+")
-    if psycopg3:
-        driver = "psycopg[binary,pool]"
-    else:
-        driver = "psycopg2-binary<2.9" if django == "1.5" else "psycopg2-binary"
-    session.install(wheel(), f"Django=={django}.*", "pytest", driver)
-    env = {"PYTHONPATH": str(ROOT), "PERSISTCONN_PG_BIN": suites.postgres_bin() or postgres_bin()}
+    session.install(wheel(), "pytest", *cells.requirements(django))
+    env = {"PYTHONPATH": str(ROOT), "PERSISTCONN_TEST_DATABASE": cells.database(django)}
+    env["PERSISTCONN_PG_BIN"] = suites.postgres_bin() or postgres_bin()
     session.run("pytest", "tests/faults", *session.posargs, env=env)
 
 

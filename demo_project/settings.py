@@ -1,6 +1,11 @@
+import argparse
 import os
+import sys
 
 import django
+
+from demo_project.mariadb import NoDriver, PrivateMariaDB, use_driver
+from demo_project.postgres import PrivatePostgres
 
 try:
     from urllib.parse import parse_qsl, unquote, urlsplit
@@ -9,11 +14,17 @@ except ImportError:  # Python 2
 
     from urlparse import parse_qsl, urlsplit
 
-WANTED = "DATABASE_URL must be postgres://user:password@host:port/name"
+WANTED = (
+    "DATABASE_URL must be postgres://user:password@host:port/name or"
+    " mysql://user:password@host:port/name"
+)
 APPLICATION_NAME = "persistconn-demo-{}".format(os.getpid())
-ENGINE = "django.db.backends.postgresql"
+POSTGRESQL, MYSQL = "django.db.backends.postgresql", "django.db.backends.mysql"
 if django.VERSION < (1, 9):
-    ENGINE += "_psycopg2"
+    POSTGRESQL += "_psycopg2"
+ENGINES = {"postgres": POSTGRESQL, "postgresql": POSTGRESQL, "mysql": MYSQL}
+#: By the values of the demo's option --database.
+SERVERS = {"postgresql": PrivatePostgres, "mariadb": PrivateMariaDB}
 
 
 def database_from_url(url):
@@ -22,21 +33,48 @@ def database_from_url(url):
         port = str(parts.port or "")
     except ValueError:
         raise SystemExit(WANTED)
-    if url and parts.scheme not in ("postgres", "postgresql"):
+    if parts.scheme not in ENGINES:
         raise SystemExit(WANTED)
+    engine, options = ENGINES[parts.scheme], dict(parse_qsl(parts.query))
+    if engine == MYSQL:
+        # Its drivers take no text for a number.
+        options = {n: int(v) if v.isdigit() else v for n, v in options.items()}
+    else:
+        # The demo ends its own connections by this name, and no others.
+        options["application_name"] = APPLICATION_NAME
     return {
-        "ENGINE": ENGINE,
+        "ENGINE": engine,
         "NAME": unquote(parts.path[1:]),
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),
         "HOST": parts.hostname or "",
         "PORT": port,
-        # The demo ends its own connections by this name, and no others.
-        "OPTIONS": dict(parse_qsl(parts.query), application_name=APPLICATION_NAME),
+        "OPTIONS": options,
     }
 
 
-DATABASES = {"default": database_from_url(os.environ.get("DATABASE_URL", ""))}
+def server_and_database(arguments, url):
+    """Return the private server to start, if any, and Django's settings for the database.
+
+    Django before 1.4 loads the backend when it is imported, long before it reads the demo's options.
+    """
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--database")
+    server = SERVERS.get(parser.parse_known_args(arguments)[0].database)
+    if url and not server:
+        return None, database_from_url(url)
+    server = server or PrivatePostgres
+    # The rest follows when the server has started.
+    return server, database_from_url(server.scheme + ":")
+
+
+PRIVATE_SERVER, DATABASE = server_and_database(sys.argv[1:], os.environ.get("DATABASE_URL"))
+DATABASES = {"default": DATABASE}
+if DATABASE["ENGINE"] == MYSQL:
+    try:
+        use_driver()
+    except NoDriver as error:
+        raise SystemExit(str(error))
 
 INSTALLED_APPS = ["persistconn", "demo_project.shop"]
 PERSISTCONN_MAX_AGE = 600

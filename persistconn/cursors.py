@@ -6,7 +6,7 @@ import weakref
 #: twice the number of the remaining references, plus this.
 CROWD = 50
 
-#: How many classes of cursors are remembered: a limit for programs that make classes at run time.
+#: The greatest number of cursor classes to remember. Some programs make classes at run time.
 CLASSES = 50
 
 # Classes of cursors that wrap no other cursor.
@@ -53,7 +53,7 @@ class Cursors(object):
         found = []
         for ref in list(self.known):
             cursor = ref()
-            if cursor is not None and not getattr(cursor, "closed", False):
+            if cursor is not None and _is_open(cursor):
                 found.append(cursor)
         if self.named:
             found += _open(self.named)
@@ -64,4 +64,11 @@ class Cursors(object):
 
 
 def _open(cursors):
-    return [cursor for cursor in cursors if not getattr(cursor, "closed", False)]
+    return [cursor for cursor in cursors if _is_open(cursor)]
+
+
+def _is_open(cursor):
+    # PEP 249 has no name for it. A closed cursor of MySQL's drivers has lost its connection.
+    return (
+        not getattr(cursor, "closed", False) and getattr(cursor, "connection", cursor) is not None
+    )

@@ -3,7 +3,7 @@
 import os
 import weakref
 
-from persistconn import databases
+from persistconn import databases, transactions
 from persistconn.cursors import Cursors
 from persistconn.django_versions import dialect
 from persistconn.pool.entry import StandIn
@@ -28,7 +28,7 @@ class Lease(object):
     or the close.
     """
 
-    __slots__ = "wrapper database home entries cursors is_own is_registered".split()
+    __slots__ = "wrapper database home entries cursors is_own has_sent is_registered".split()
 
     def __init__(self, wrapper):
         # Weak, because the connection of a wrapper that is dropped must go with it.
@@ -41,6 +41,8 @@ class Lease(object):
         #: Whether the unit of work has used the connection without the ORM, or may have, and so may
         #: have changed its session.
         self.is_own = False
+        #: Whether a cursor was made since the checkout; before 1.6, since the last commit or rollback.
+        self.has_sent = False
         #: Whether Django's registry has the wrapper. If not, the code that made it must close it.
         self.is_registered = False
 
@@ -72,7 +74,7 @@ class Lease(object):
 
     def put(self, entry):
         self.entries[:] = (entry,)
-        self.is_own = False
+        self.is_own = self.has_sent = False
         if self.cursors.known or self.cursors.named:
             self.cursors.take()  # left over from a unit of work whose end was interrupted
 
@@ -116,8 +118,10 @@ def give_back(wrapper, entry):
     """Close a wrapper whose entry the caller has taken, and return the entry to its pool."""
     try:
         if dialect.has_own_close(wrapper):
-            wrapper.connection = StandIn(entry.raw)
+            wrapper.connection = stand_in = StandIn(entry.raw)
             wrapper.close()
+            if entry.doom is None and stand_in.may_be_in_a_transaction:
+                entry.doom = transactions.roll_back(entry)
     finally:
         wrapper.connection = None
         if entry.doom == "busy":

@@ -19,6 +19,7 @@ from persistconn.connecting.opening import Opening
 from persistconn.databases import pools
 from persistconn.django_versions import dialect
 from persistconn.lease import FOREIGN, INHERITED, OPEN, OPENING
+from persistconn.pool.entry import StandIn
 from persistconn.pool.waiter import Exhausted
 from persistconn.work import Work, join, works
 
@@ -145,6 +146,8 @@ def _check_in_use(wrapper, held, entry):
     if may_end and entry.doom is not None:
         return entry.doom
     status = entry.driver.status(entry.raw)
+    if status is None:
+        status = transactions.presumed(entry, held)
     if reconnect == "never" or not dialect.may_reconnect(wrapper, status):
         return None
     if may_end:
@@ -159,9 +162,26 @@ def cursor_made(wrapper, cursor, is_named=False):
     if held.entries:
         if not held.is_own and (not works.mine.in_orm or dialect.is_in_manual_mode(wrapper)):
             held.is_own = True
+        held.has_sent = True
         held.cursors.add(cursor, is_named)
     if wrapper.connection is None:
         cursor.close()  # another thread has just closed the wrapper
+
+
+def has_entry(wrapper):
+    """Whether persistconn handles the wrapper's connection, or its opening."""
+    return bool(lease.of(wrapper).entries)
+
+
+def error_occurred(wrapper):
+    """Have the connection checked before its next use."""
+    for entry in lease.of(wrapper).entries[:]:
+        entry.distrust()
+
+
+def transaction_ended(wrapper):
+    """Note that the wrapper has committed or rolled back."""
+    lease.of(wrapper).has_sent = False
 
 
 def raw_wanted(wrapper):
@@ -175,8 +195,24 @@ def in_orm(function, *args, **kwargs):
     work.in_orm += 1
     try:
         return function(*args, **kwargs)
+    except BaseException as error:
+        if not transactions.is_djangos(error):
+            _interrupted(work)
+        raise
     finally:
         work.in_orm -= 1
+
+
+def _interrupted(work):
+    """Have the connections in use rolled back at the end of the work.
+
+    A signal handler may have raised between a statement and its answer, and not every driver notes
+    that. The rollback then fails, and its connection is not kept.
+    """
+    for ref in list(work.wrappers.values()):
+        wrapper = ref()
+        if wrapper is not None:
+            lease.of(wrapper).is_own = True
 
 
 # The end.
@@ -274,7 +310,7 @@ def _end(wrapper, held):
             database = held.database_now(wrapper)
             if entry.pool is not database.pool:
                 reason = reason or "closed by caller"
-        reason = reason or transactions.finish(wrapper, entry, held.cursors.take())
+        reason = reason or transactions.finish(wrapper, entry, held)
         entry.used_at = compat.monotonic()
         if entry.is_blind or getattr(wrapper, "errors_occurred", False):
             entry.distrust()
@@ -289,6 +325,7 @@ def close(wrapper, django_closes):
     state, entry = held.snapshot(raw)
     if state == INHERITED:
         entry.driver.abandon(raw)
+        wrapper.connection = StandIn(raw)  # some drivers refuse to close twice
     if state != OPEN:
         return django_closes(wrapper)
     # Django also closes a connection that was lost in an atomic block.

@@ -29,6 +29,7 @@ POSTGRES, MYSQL = "django.db.backends.postgresql_psycopg2.base", "django.db.back
 ORM = "the ORM's own cursors do not change the session, so another one can replace it later"
 DROP = "an idle connection prevents its database from being dropped or copied"
 OWN_CONNECT = "cursor() calls the driver's connect() itself; this limits one try"
+TOLD = "MySQL's drivers do not always know whether a transaction is open"
 IN_PLACE = "a request is a unit of work; the stock receiver would close its connections"
 
 # Each row begins with the first Django that needs the patch, and the first that does not, and ends
@@ -131,6 +132,22 @@ TABLE = [
         "is_dirty",
         wrappers.on_is_dirty_by_alias,
         "the same on 1.2; TestCase replaces other functions of this module, but not this one",
+    ),
+    HotWrap(
+        CONNECT_APART,
+        BACKENDS,
+        WRAPPER + "rollback",
+        wrappers.rolling_back,
+        "Django forgets here that an error occurred, after which a check is due",
+    ),
+    HotWrap(CURSOR_CONNECTS, BACKENDS, WRAPPER + "_commit", wrappers.ending_a_transaction, TOLD),
+    HotWrap(CURSOR_CONNECTS, BACKENDS, WRAPPER + "_rollback", wrappers.ending_a_transaction, TOLD),
+    OptionalWrap(
+        CURSOR_CONNECTS,
+        MYSQL,
+        "DatabaseWrapper._valid_connection",
+        wrappers.knowing_the_connection,
+        "it pings at each cursor, and after a loss goes on in a new session inside a transaction",
     ),
     HotWrap(ALL, COMPILERS, "SQLCompiler.execute_sql", wrappers.executing, ORM),
     HotWrap(ALL, COMPILERS, "SQLInsertCompiler.execute_sql", wrappers.executing, ORM),

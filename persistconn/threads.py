@@ -4,9 +4,10 @@ import atexit
 import os
 import sys
 import threading
+import time
 
 from persistconn import compat
-from persistconn.compat import monotonic, native, native_sleep, thread_module
+from persistconn.compat import monotonic, native, thread_module
 
 
 def _will_fork_in_c():
@@ -23,6 +24,7 @@ _is_green = "gevent.monkey" in sys.modules
 
 #: True until the interpreter exits, then False; None when Python 2 has cleared this module.
 alive = True
+_starting = set()
 _native_threads = set()
 
 
@@ -57,17 +59,16 @@ def start_named_thread(name, function):
     if _is_green:
         # Greenlets live on in a forked child, which ``threading`` does not expect.
         return start_thread(function)
-    thread = threading.Thread(target=_run, name=name, args=(function, ()))
+    me = _new_mark()
+    thread = threading.Thread(target=_run, name=name, args=(me, function, ()))
     thread.daemon = True
     # Thread.start() waits for the new thread, and if an exception interrupts this wait on Python
     # 3.8, it may never end. So another thread calls start().
-    return start_thread(_start_named, thread, function)
+    return start_thread(_start_named, me, thread, function)
 
 
-def _start_named(thread, function):
-    try:
-        thread.start()
-    except (RuntimeError, thread_module.error):
+def _start_named(me, thread, function):
+    if not _begin(me, thread.start):
         function()
 
 
@@ -78,8 +79,7 @@ def start_native_thread(function, *args):
     """
     if not alive or _will_fork_in_c():
         return False
-    # With the pid, because a forked child has none of its parent's threads.
-    me = os.getpid(), object()
+    me = _new_mark()
     _native_threads.add(me)
     started = _start(_start_natively, _run_native, (me, function, args))
     if not started:
@@ -87,16 +87,35 @@ def start_native_thread(function, *args):
     return started
 
 
+def _new_mark():
+    # With the pid, because a forked child has none of its parent's threads.
+    return os.getpid(), object()
+
+
 def _start(start, function, args):
+    me = _new_mark()
+    return _begin(me, start, _run, (me, function, args))
+
+
+def _begin(me, start, *args):
+    # Before the look at ``alive``: either _exit() waits for this thread, or none starts.
+    _starting.add(me)
+    started = False
     try:
-        start(_run, (function, args))
+        if alive:
+            start(*args)
+            started = True
     except (RuntimeError, thread_module.error):
-        return False
-    return True
+        pass
+    finally:
+        if not started:
+            _starting.discard(me)
+    return started
 
 
-def _run(function, args):
+def _run(me, function, args):
     try:
+        _starting.discard(me)
         function(*args)
     except:  # noqa: E722, as Python 2 clears names of exceptions at its exit
         if alive:
@@ -114,12 +133,15 @@ def _run_native(me, function, args):
 def _exit():
     global alive
     alive = False
+    ends_at = monotonic() + 1
+    # Before 3.8 a thread that takes the GIL for the first time while the interpreter clears its
+    # threads can block the exit for ever: it waits for a lock of the clearing thread, with the GIL.
+    _wait_until_empty(_starting, ends_at)
     if compat.CLEARS_MODULES_AT_EXIT:
-        _wait_for_native_threads(monotonic() + 1)
+        _wait_until_empty(_native_threads, ends_at)  # they use modules
 
 
-def _wait_for_native_threads(ends_at):
-    """Wait for native threads to end, because Python 2 then clears the modules that they use."""
+def _wait_until_empty(threads, ends_at):
     me = os.getpid()
-    while monotonic() < ends_at and any(pid == me for pid, _ in list(_native_threads)):
-        native_sleep(0.01)
+    while monotonic() < ends_at and any(pid == me for pid, _ in list(threads)):
+        time.sleep(0.001)  # under gevent it lets greenlets begin

@@ -82,6 +82,32 @@ def making_cursor_and_connecting(original, switch):
     return cursor
 
 
+def rolling_back(original, switch):
+    def rollback(wrapper):
+        if switch.is_on and wrapper.errors_occurred:
+            lifecycle.error_occurred(wrapper)
+        return original(wrapper)
+
+    return rollback
+
+
+def ending_a_transaction(original, switch):
+    def end_transaction(wrapper):
+        original(wrapper)
+        lifecycle.transaction_ended(wrapper)
+
+    return end_transaction
+
+
+def knowing_the_connection(original, switch):
+    def _valid_connection(wrapper):
+        if not switch.is_on or not lifecycle.has_entry(wrapper):
+            return original(wrapper)
+        return wrapper.connection is not None
+
+    return _valid_connection
+
+
 def executing(original, switch):
     def execute(owner, *args, **kwargs):
         if not switch.is_on:

@@ -13,30 +13,30 @@ sys.path[:0] = [HERE, os.path.dirname(HERE)]
 
 import support  # noqa: E402
 
-from demo_project.postgres import NoPostgres, PrivatePostgres  # noqa: E402
-
-postgres = PrivatePostgres()
+server = support.chosen.Server()
 
 
 def pytest_configure(config):
     try:
-        postgres.start()
-    except NoPostgres as error:
-        pytest.exit("These tests need a PostgreSQL: %s" % error)
-    support.set_up_django(postgres)
+        server.start()
+    except support.chosen.NoServer as error:
+        pytest.exit("These tests need a server: %s" % error)
+    support.set_up_django(server)
 
 
 def pytest_unconfigure(config):
-    postgres.stop()
+    server.stop()
 
 
 def pytest_report_header(config):
     import django
     import wrapt
 
-    words = (django.get_version(), support.driver.__name__, support.driver.__version__)
-    server = support.ask("SHOW server_version")
-    return "Django %s, %s %s, wrapt %s, PostgreSQL %s" % (words + (wrapt.__version__, server))
+    words = (django.get_version(), support.driver.__name__, support.chosen.DRIVER_VERSION)
+    version = support.ask(support.chosen.VERSION)
+    return "Django %s, %s %s, wrapt %s, %s %s" % (
+        words + (wrapt.__version__, support.databases.NAME, version)
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def nothing_is_left_behind():
         left.append("backends %r" % support.backends())
         support.kill_backends()
     if not support.wait_until(lambda: threads() <= before[1]):
-        left.append("threads")
+        left.append("threads %r" % (threads() - before[1]))
     if left:
         pytest.fail("left behind: " + ", ".join(left))
 

@@ -7,16 +7,11 @@ import socket
 import struct
 import threading
 
+from databases import chosen
+
 #: Seconds within which every line notices a change.
 TICK = 0.02
 NO_ENCRYPTION = (80877103, 80877104)
-COMMIT = b"COMMIT\0"
-
-
-def error_response(code, text):
-    """The message by which PostgreSQL refuses a client."""
-    fields = b"SFATAL\0VFATAL\0C" + code.encode() + b"\0M" + text.encode() + b"\0\0"
-    return b"E" + struct.pack("!i", len(fields) + 4) + fields
 
 
 class Proxy(object):
@@ -24,19 +19,20 @@ class Proxy(object):
 
     ``commits`` counts the COMMITs. ``lose`` is "request" or "answer": that part of the next COMMIT
     is lost, and its line closed. ``answer``, if set, is all that a client gets. ``accepted`` counts
-    the clients.
+    the clients. ``round_trips`` counts how often a client has begun to speak, or to speak again
+    after the server.
     """
 
-    def __init__(self, server):
+    def __init__(self, server, port=0):
         self.target = (server.host, server.port)
         self.answer = self.lose = None
-        self.accepted = self.commits = 0
+        self.accepted = self.commits = self.round_trips = 0
         self.deaf = False
         self.lines = []
         self._lock = threading.Lock()
         self._listener = socket.socket()
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind(("127.0.0.1", 0))
+        self._listener.bind(("127.0.0.1", port))
         self._listener.listen(128)
         self._listener.settimeout(TICK)
         self.host, self.port = self._listener.getsockname()
@@ -63,6 +59,10 @@ class Proxy(object):
             self.commits += 1
             lose, self.lose = self.lose, None
             return lose
+
+    def count_round_trip(self):
+        with self._lock:
+            self.round_trips += 1
 
     def cut(self):
         """Close all lines in the regular way."""
@@ -120,6 +120,7 @@ class Line(threading.Thread):
         self.proxy, self.client, self.server = proxy, client, None
         self.stalled, self.swallowing, self.verdict = proxy.deaf, False, None
         self.lost = None
+        self.client_speaks = False
 
     def run(self):
         try:
@@ -134,7 +135,10 @@ class Line(threading.Thread):
 
     def _say(self, answer):
         self.client.settimeout(5)
-        while struct.unpack("!ii", self.client.recv(65536)[:8])[1] in NO_ENCRYPTION:
+        while (
+            chosen.CLIENTS_BEGIN
+            and struct.unpack("!ii", self.client.recv(65536)[:8])[1] in NO_ENCRYPTION
+        ):
             self.client.sendall(b"N")
         self.client.sendall(answer)
 
@@ -158,9 +162,12 @@ class Line(threading.Thread):
         if not data:
             return False
         if end is self.client:
+            if not self.client_speaks:
+                self.proxy.count_round_trip()
+            self.client_speaks = True
             if self.swallowing:
                 return True
-            if COMMIT in data:
+            if chosen.COMMIT in data:
                 self.lost = self.proxy.count_commit()
             if self.lost == "request":
                 return False
@@ -168,6 +175,7 @@ class Line(threading.Thread):
         elif self.lost == "answer":
             return False
         else:
+            self.client_speaks = False
             self.client.sendall(data)
         return True
 

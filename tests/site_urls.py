@@ -24,7 +24,7 @@ def zone(request):
 
 
 def tenant(request):
-    return HttpResponse(support.fetch("SELECT current_setting('app.tenant', true)"))
+    return HttpResponse(support.fetch(support.chosen.TELL_TENANT))
 
 
 def both(request):

@@ -10,17 +10,19 @@ import sys
 import threading
 import time
 
-try:
-    import psycopg as driver
-except ImportError:
-    import psycopg2 as driver
-
+import databases
 import django
+import pytest
+from databases import chosen
 from django.conf import UserSettingsHolder, settings
+
+driver = chosen.driver
 
 DATABASE, OTHER = "persistconn_test", "persistconn_other"
 BEFORE_1_6 = django.VERSION < (1, 6)
-ENGINE = "django.db.backends.postgresql" + ("_psycopg2" if django.VERSION < (1, 9) else "")
+#: Whether Django's iterator() leaves its rows on the server.
+HAS_SERVER_SIDE_CURSORS = databases.NAME == "postgresql" and django.VERSION >= (1, 11)
+ENGINE = chosen.ENGINE
 
 #: The settings of a project, with only what the tests need.
 PROJECT = {
@@ -36,27 +38,24 @@ PROJECT = {
     "DEFAULT_AUTO_FIELD": "django.db.models.AutoField",
 }
 
-#: A view by which the ORM can ask for facts about its session.
-SESSION = """
-CREATE VIEW session AS SELECT
-    pg_backend_pid() AS pid,
-    CAST(current_user AS text) AS role,
-    coalesce(current_setting('app.tenant', true), '') AS tenant
-"""
-
 server = None
 all_patches = None
 _sessions = {}
 
 
-def set_up_django(postgres):
+def only_on(name, reason):
+    """Mark a test of what only one database has."""
+    return pytest.mark.skipif(databases.NAME != name, reason=reason)
+
+
+def set_up_django(started):
     """Configure Django as a user would, and install persistconn by this Django's entry points."""
     global server, all_patches
-    server = postgres
+    server = started
     for name in (DATABASE, OTHER):
         ask("CREATE DATABASE %s" % name)
-        ask("CREATE TABLE item (name text PRIMARY KEY)", database=name)
-        ask(SESSION, database=name)
+        for statement in chosen.TABLES:
+            ask(statement, database=name)
     settings.configure(
         DATABASES={"default": database_settings(DATABASE), "other": database_settings(OTHER)},
         INSTALLED_APPS=["persistconn", "site_app"],
@@ -89,23 +88,24 @@ def database_settings(name, **more):
 
 # Questions to the server, over sessions of the tests' own, which are never counted.
 
-OURS = "persistconn tests"
-THEIRS = " WHERE datname IN (%s, %s) AND application_name <> %s AND backend_type = 'client backend'"
-NAMES = (DATABASE, OTHER, OURS)
+OURS = chosen.OURS
+
+
+# Threads of a test share them, which not every driver allows.
+_asking = threading.RLock()
 
 
 def query(sql, database=None, *parameters):
     database = database or server.database
-    if database not in _sessions:
-        session = driver.connect(application_name=OURS, **dict(server.parameters, dbname=database))
-        session.autocommit = True
-        _sessions[database] = session
-    cursor = _sessions[database].cursor()
-    cursor.execute(sql, parameters or None)
-    rows = cursor.fetchall() if cursor.description else []
-    cursor.close()
-    if database != server.database:
-        _sessions.pop(database).close()
+    with _asking:
+        if database not in _sessions:
+            _sessions[database] = chosen.connect(server, database)
+        cursor = _sessions[database].cursor()
+        cursor.execute(sql, parameters or None)
+        rows = cursor.fetchall() if cursor.description else []
+        cursor.close()
+        if database != server.database:
+            _sessions.pop(database).close()
     return rows
 
 
@@ -122,9 +122,7 @@ def ask(sql, database=None, *parameters):
 
 def sessions():
     """(pid, state, query) of each session on the test databases."""
-    return query(
-        "SELECT pid, state, query FROM pg_stat_activity" + THEIRS + " ORDER BY pid", None, *NAMES
-    )
+    return chosen.sessions(query, (DATABASE, OTHER))
 
 
 def backends():
@@ -137,8 +135,23 @@ def states():
 
 def kill_backends():
     """Terminate all sessions, and return when they are gone. Return how many there were."""
-    sql = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity" + THEIRS
-    return len([killed for killed, in query(sql, None, *NAMES) if killed])
+    return kill(*backends())
+
+
+def kill(*pids):
+    """Terminate these sessions, and return when they are gone. Return how many there were."""
+    return chosen.kill(query, pids)
+
+
+@contextlib.contextmanager
+def later(seconds, work):
+    """Do work in another thread, some seconds after the beginning of the block, and wait for it."""
+    timer = threading.Timer(seconds, work)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
 
 
 def wait_until(condition, seconds=10):
@@ -167,7 +180,7 @@ def fetch(sql, alias="default"):
 
 
 def pid(alias="default"):
-    return fetch("SELECT pg_backend_pid()", alias)
+    return fetch(chosen.PID, alias)
 
 
 def orm_session(alias="default"):
@@ -313,6 +326,25 @@ def together(*works):
     return [value for value, _error in results]
 
 
+def finish(process, seconds=120):
+    """Wait for the end of a process. Return its output and its errors, or fail if it hangs."""
+    killed = []
+
+    def kill():
+        killed.append(True)
+        process.kill()
+
+    timer = threading.Timer(seconds, kill)
+    timer.start()
+    try:
+        said = process.communicate()
+    finally:
+        timer.cancel()
+        timer.join()
+    assert not killed, said
+    return said
+
+
 def threads_in(method):
     """How many threads run an object's method, including threads that threading does not know."""
     count = 0
@@ -417,35 +449,9 @@ def share(wrapper, on=True):
 # Passwords. The server trusts everybody by default.
 
 
-@contextlib.contextmanager
 def role_with_password(role, password):
-    """A role that the server lets in with this password only."""
-    path = ask("SHOW hba_file")
-    with open(path) as rules:
-        before = rules.read()
-    query("CREATE ROLE %s LOGIN PASSWORD '%s'" % (role, password))
-    try:
-        write_rules(path, "host all %s 127.0.0.1/32 md5\n%s" % (role, before))
-        if not wait_until(lambda: not lets_in(role, password + "?")):
-            raise AssertionError("The server lets in whoever says that he is %s." % role)
-        yield
-    finally:
-        write_rules(path, before)
-        query("DROP ROLE %s" % role)
-
-
-def write_rules(path, text):
-    with open(path, "w") as rules:
-        rules.write(text)
-    query("SELECT pg_reload_conf()")
-
-
-def lets_in(role, password):
-    try:
-        driver.connect(**dict(server.parameters, user=role, password=password)).close()
-    except driver.Error:
-        return False
-    return True
+    """A context manager: a role that the server lets in with this password only."""
+    return chosen.role_with_password(query, server, role, password)
 
 
 # Signals.

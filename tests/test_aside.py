@@ -7,6 +7,7 @@ import unittest
 import django
 import pytest
 import support
+from databases import chosen
 from django.db import connection, connections
 from support import backends, end_of_work, get, pid, settings_as, wait_until
 
@@ -148,7 +149,7 @@ def test_an_sqlite_file_is_closed_at_the_end_of_work(tmpdir):
 
 def test_an_sqlite_wrapper_made_by_hand_is_not_closed_at_the_end_of_work(tmpdir):
     wrapper = sqlite(str(tmpdir.join("database")))
-    wrapper.cursor().execute("CREATE TEMP TABLE mine (name text)")
+    wrapper.cursor().execute(chosen.TEMPORARY_TABLE)
     end_of_work()
     get("/none/")
     assert wrapper.cursor().execute("SELECT count(*) FROM mine").fetchone() == (0,)

@@ -198,7 +198,11 @@ def test_a_thread_that_ends_without_giving_back_loses_its_connection_within_a_se
 
 
 def test_the_open_transaction_of_a_thread_that_ended_is_rolled_back(no_collector, rows):
-    in_thread(lambda: connection.cursor().execute("BEGIN; INSERT INTO item VALUES ('lost')"))
+    def insert():
+        connection.cursor().execute("BEGIN")
+        connection.cursor().execute("INSERT INTO item VALUES ('lost')")
+
+    in_thread(insert)
     assert wait_until(lambda: backends() == [], seconds=1)
     assert rows() == []
 
@@ -251,7 +255,7 @@ def test_a_shared_connection_made_in_a_thread_and_handed_on_outlives_that_thread
 
 def use(wrapper):
     cursor = wrapper.cursor()
-    cursor.execute("SELECT pg_backend_pid()")
+    cursor.execute(support.chosen.PID)
     return cursor.fetchone()[0]
 
 

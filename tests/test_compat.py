@@ -8,7 +8,7 @@ import sys
 import threading
 
 import pytest
-from support import wait_until
+from support import finish, wait_until
 
 from persistconn import compat, threads
 
@@ -44,12 +44,16 @@ compat.acquire(lock, 0.5)
 """
 
 
+def python(program, **values):
+    """Run a program in a new Python. Return its output."""
+    values["root"] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    process = subprocess.Popen([sys.executable, "-c", program % values], stdout=subprocess.PIPE)
+    return finish(process, 10)[0].decode().strip()
+
+
 @pytest.mark.parametrize("code", [LIMIT, LOCK])
 def test_a_wall_clock_that_is_set_back_makes_no_wait_longer(code):
-    values = {"root": os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "code": code}
-    process = subprocess.Popen([sys.executable, "-c", CLOCK % values], stdout=subprocess.PIPE)
-    assert wait_until(lambda: process.poll() is not None, 10) or process.kill()
-    assert process.communicate()[0].decode().strip() == "True"
+    assert python(CLOCK, code=code) == "True"
 
 
 @pytest.mark.skipif(
@@ -132,6 +136,39 @@ def test_starting_a_thread_returns_false_if_there_is_no_memory_for_its_stack(sta
     assert start(lambda: None) is False
 
 
+SLOW_START = """
+import sys, threading, time
+sys.path.insert(0, %(root)r)
+from persistconn import threads
+start = threads.thread_module.start_new_thread
+def start_late(function, args):
+    def late():
+        time.sleep(0.3)
+        function(*args)
+    return start(late, ())
+threads.thread_module.start_new_thread = threads._start_natively = start_late
+begun = []
+%(start)s
+threads._exit()
+print(begun == [True])
+"""
+STARTED_LATE = [
+    "threads.start_thread(begun.append, True)",
+    "threads.start_native_thread(begun.append, True)",
+    "threads.start_named_thread('late', lambda: begun.append(True))",
+]
+
+
+@pytest.mark.parametrize("code", STARTED_LATE)
+def test_the_exit_of_the_interpreter_waits_until_started_threads_have_begun(code):
+    assert python(SLOW_START, start=code) == "True"
+
+
+def test_no_thread_starts_after_the_exit_has_begun():
+    code = "threads._exit(); begun.append(not threads.start_thread(begun.append, False))"
+    assert python(SLOW_START, start=code) == "True"
+
+
 LIBRARIES = """
 import sys, time
 sys.path.insert(0, %(root)r)
@@ -148,5 +185,4 @@ print(ended == [True] and libraries() == before)
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="only Linux says what is loaded")
 def test_the_end_of_a_thread_loads_no_library():
-    code = LIBRARIES % {"root": os.path.dirname(os.path.dirname(compat.__file__))}
-    assert subprocess.check_output([sys.executable, "-c", code]).split() == [b"True"]
+    assert python(LIBRARIES) == "True"

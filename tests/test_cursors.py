@@ -7,9 +7,9 @@ import gc
 import sys
 import threading
 
-import django
 import pytest
 import support
+from databases import chosen
 from django.db import connection, transaction
 from support import end_of_work, get, in_child, in_thread, pid, unit_of_work, wait_until
 
@@ -21,7 +21,8 @@ MANY = 5000
 
 in_transaction = getattr(transaction, "atomic", None) or transaction.commit_on_success
 server_side = pytest.mark.skipif(
-    django.VERSION < (1, 11), reason="iterator() has a cursor of the server since 1.11"
+    not support.HAS_SERVER_SIDE_CURSORS,
+    reason="iterator() has a cursor of the server since 1.11, and on PostgreSQL",
 )
 
 
@@ -45,7 +46,7 @@ def insert(name):
 @pytest.fixture
 def many(rows):
     """Put so many rows into the table that iterator() leaves its cursor open."""
-    support.query("INSERT INTO item SELECT generate_series(1, %d)" % MANY, support.DATABASE)
+    support.query("INSERT INTO item " + chosen.NUMBERS % MANY, support.DATABASE)
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import sys
 import threading
 import time
 
-import django
 import pytest
 import support
+from databases import chosen
 from django.db import connection, transaction
 from support import backends, end_of_work, fetch, in_thread, pid, wait_until
 
@@ -17,7 +17,8 @@ import persistconn
 
 with_atomic = pytest.mark.skipif(support.BEFORE_1_6, reason="atomic() came with 1.6")
 with_server_side_cursors = pytest.mark.skipif(
-    django.VERSION < (1, 11), reason="before 1.11 iterator() reads all rows at once"
+    not support.HAS_SERVER_SIDE_CURSORS,
+    reason="before 1.11, and on MySQL, iterator() reads all rows at once",
 )
 
 #: More than Django fetches at once.
@@ -29,10 +30,7 @@ PATIENCE = 10
 
 @pytest.fixture(autouse=True)
 def many(rows):
-    support.ask(
-        "INSERT INTO item SELECT 'item ' || generate_series(1, %d)" % MANY,
-        database=support.DATABASE,
-    )
+    support.ask("INSERT INTO item " + chosen.NUMBERS % MANY, database=support.DATABASE)
     yield
     # TRUNCATE would wait for a transaction that a failed test left open.
     support.ask("DELETE FROM item", database=support.DATABASE)
@@ -129,7 +127,7 @@ def test_a_query_under_way_outlives_the_thread_that_made_its_cursor():
     thread = in_daemon(make)
     made.wait()
     cursor = cursors.pop()
-    cursor.execute("SELECT 'done', pg_sleep(0.5)")
+    cursor.execute("SELECT 'done', (%s)" % (chosen.SLEEP % 0.5))
     thread.join()
     assert is_still_open()
     assert cursor.fetchone()[0] == "done"
@@ -217,6 +215,7 @@ def collect_garbage_at_notices(raw):
         raw.notices = Collecting()
 
 
+@support.only_on("postgresql", "only its drivers call the user's code while a query runs")
 @fails
 @with_atomic
 def test_a_cursor_collected_during_a_query_on_its_connection_does_not_hang(fail, no_collection):
@@ -275,7 +274,7 @@ def test_the_end_of_work_does_not_wait_for_another_threads_query():
 
     def ask():
         with pytest.raises(support.database_errors()):
-            cursor.execute("SELECT pg_sleep(20)")
+            cursor.execute(chosen.SLEEP % 20)
 
     thread = in_daemon(ask)
     assert wait_until(lambda: support.states() == ["active"])

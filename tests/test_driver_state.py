@@ -16,8 +16,12 @@ import persistconn
 from persistconn import drivers
 
 PSYCOPG_3 = support.driver.__name__ == "psycopg"
-psycopg_3_only = pytest.mark.skipif(not PSYCOPG_3, reason="psycopg2 has no such thing")
-psycopg2_only = pytest.mark.skipif(PSYCOPG_3, reason="psycopg 3 has no such thing")
+psycopg_3_only = pytest.mark.skipif(not PSYCOPG_3, reason="only psycopg 3 has such a thing")
+psycopg2_only = pytest.mark.skipif(
+    support.driver.__name__ != "psycopg2", reason="only psycopg2 has such a thing"
+)
+with_listen = support.only_on("postgresql", "no other has LISTEN")
+with_last_query = support.only_on("postgresql", "MariaDB does not tell the last query of a session")
 
 
 def raw():
@@ -384,6 +388,7 @@ def messages(raw):
     return list(raw.notifies)
 
 
+@with_listen
 def test_an_unread_notification_does_not_reach_the_next_user():
     listen()
     notify(connection._persistconn.entry)
@@ -393,6 +398,7 @@ def test_an_unread_notification_does_not_reach_the_next_user():
     assert messages(before) == []
 
 
+@with_listen
 def test_a_notification_that_came_while_idle_does_not_reach_the_next_user():
     listen()
     entry = connection._persistconn.entry
@@ -402,6 +408,7 @@ def test_a_notification_that_came_while_idle_does_not_reach_the_next_user():
     assert messages(connection.connection) == []
 
 
+@with_listen
 def test_a_listener_keeps_its_notifications_over_a_ping(clock):
     listen()
     notify(connection._persistconn.entry)
@@ -450,14 +457,18 @@ def unknown_driver(monkeypatch):
 
     def connect(cls):
         real = support.driver.connect(**dict(support.server.parameters))
-        real.autocommit = True
+        if callable(real.autocommit):
+            real.autocommit(True)
+        else:
+            real.autocommit = True
         opened.append(real)
         cls.__module__ = "unknowndb"
         return cls(real)
 
     yield connect
     for real in opened:
-        real.close()
+        if support.chosen.is_open(real):
+            real.close()
     drivers._by_class.clear()
 
 
@@ -466,12 +477,14 @@ def last_statement(connection):
     return support.ask("SELECT query FROM pg_stat_activity WHERE pid = %s", None, backend)
 
 
+@with_last_query
 def test_the_ping_of_an_unknown_driver_is_the_statement_that_its_backend_needs(unknown_driver):
     unknown = unknown_driver(Unknown)
     assert drivers.of(unknown).ping(unknown, 5, "SELECT 1 AS dual")
     assert last_statement(unknown) == "SELECT 1 AS dual"
 
 
+@with_last_query
 def test_a_driver_with_a_ping_of_its_own_is_checked_by_that_ping(unknown_driver):
     unknown = unknown_driver(WithBarePing)
     assert drivers.of(unknown).ping(unknown, 5, "SELECT 1 AS dual")
@@ -495,6 +508,8 @@ def test_an_error_that_is_not_the_drivers_passes_through_a_ping(unknown_driver):
     class Odd(Unknown):
         def cursor(self):
             raise KeyError("not the driver's")
+
+        ping = None  # MySQL's drivers have one
 
     unknown = unknown_driver(Odd)
     with pytest.raises(KeyError):
@@ -534,6 +549,7 @@ def test_an_error_of_the_operating_system_counts_as_an_error_of_the_driver():
     assert drivers.of(raw()).is_its_error(raw(), OSError(9, "bad file descriptor"))
 
 
+@support.only_on("postgresql", "MySQL has no cursors with names")
 def test_a_cursor_with_a_name_is_server_side():
     driver = drivers.of(raw())
     raw().rollback()
@@ -566,6 +582,8 @@ def time_limit():
 @pytest.fixture
 def stopped():
     """Stop the backend of a session, as when its machine hangs. It goes on after the test."""
+    if support.databases.NAME != "postgresql":
+        pytest.skip("sessions of MariaDB are threads of one process")
     pids = []
 
     def stop(pid):

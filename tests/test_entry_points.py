@@ -52,7 +52,7 @@ def run(tmpdir):
             stderr=subprocess.STDOUT,
             universal_newlines=True,
         )
-        output = process.communicate()[0].strip()
+        output = support.finish(process)[0].strip()
         assert process.returncode == 0, output
         return output
 

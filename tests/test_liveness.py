@@ -84,6 +84,7 @@ def test_a_session_that_the_server_ended_is_discarded_as_dead():
     end_of_work()
 
 
+@support.only_on("postgresql", "no other has LISTEN")
 def test_a_session_with_a_pending_notification_is_checked_and_kept(pings):
     pid()
     connection.cursor().execute("LISTEN news")
@@ -110,10 +111,11 @@ def test_select_1_leaves_no_transaction_open(clock, pings):
     clock.forward(1)
     connection.cursor().close()
     assert pings == [True]
-    assert support.states() == ["idle"]
+    assert wait_until(lambda: support.states() == ["idle"])
     end_of_work()
 
 
+@support.only_on("postgresql", "drivers of MySQL have no isolation level")
 def test_select_1_changes_neither_autocommit_nor_isolation_level(clock, pings):
     pid()
     raw = connection.connection
@@ -127,6 +129,8 @@ def test_select_1_changes_neither_autocommit_nor_isolation_level(clock, pings):
 
 
 def test_select_1_is_not_in_the_query_log(clock, pings):
+    pid()
+    end_of_work()
     with settings_as(DEBUG=True):
         before = len(connection.queries)
         pid()
@@ -162,7 +166,7 @@ def test_no_check_is_sent_inside_a_transaction_begun_by_hand(clock, pings):
     assert pid() == before
     assert pings == []
     end_of_work()
-    assert support.states() == ["idle"]
+    assert wait_until(lambda: support.states() == ["idle"])
 
 
 def test_a_connection_that_was_closed_in_the_driver_is_replaced():
@@ -175,7 +179,7 @@ def test_a_connection_that_was_closed_in_the_driver_is_replaced():
 def test_a_closed_connection_is_replaced_though_its_descriptor_was_reused():
     before = orm_pid()
     raw, (healthy, peer) = connection.connection, socket.socketpair()
-    fd = raw.fileno()
+    fd = support.chosen.fileno(raw)
     raw.close()
     os.dup2(healthy.fileno(), fd)
     try:
@@ -190,7 +194,8 @@ def test_a_connection_whose_driver_hides_its_socket_is_always_checked(monkeypatc
     # A stand-in for a driver that hides its socket: the answer to SELECT 1 is the server's own.
     from persistconn import drivers
 
-    monkeypatch.setattr(drivers.Driver, "fileno", lambda self, raw: None)
+    cls = type(drivers.of_module(support.driver))
+    monkeypatch.setattr(cls, "fileno", lambda self, raw: None)
     before = pid()
     end_of_work()
     assert pid() == before
@@ -255,7 +260,7 @@ def keep_idle(number):
 def test_after_a_loss_older_connections_are_checked_once_and_kept(pings):
     keep_idle(3)
     lost = pids_at_once(1)[0]
-    support.query("SELECT pg_terminate_backend(%s, 10000)", None, lost)
+    support.kill(lost)
     alive = set(support.backends())
     assert len(alive) == 2
     assert alive <= set(pids_at_once(3))
@@ -267,7 +272,7 @@ def test_after_a_loss_older_connections_are_checked_once_and_kept(pings):
 def test_after_a_loss_in_use_older_connections_are_checked(pings):
     keep_idle(2)
     used = orm_pid()
-    support.query("SELECT pg_terminate_backend(%s, 10000)", None, used)
+    support.kill(used)
     orm_pid()
     assert pings == [True]
     end_of_work()
@@ -294,7 +299,7 @@ def test_a_checkout_waits_for_at_most_one_check_without_an_answer(clock, stopped
 
 
 def keepalives_of(raw):
-    line = socket.fromfd(raw.fileno(), socket.AF_INET, socket.SOCK_STREAM)
+    line = socket.fromfd(support.chosen.fileno(raw), socket.AF_INET, socket.SOCK_STREAM)
     names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
     try:
         return [line.getsockopt(socket.IPPROTO_TCP, name) for name in names]
@@ -308,6 +313,7 @@ def test_a_kept_connection_has_tcp_keepalives():
     end_of_work()
 
 
+@support.only_on("postgresql", "libpq has such OPTIONS")
 def test_keepalives_in_the_users_options_stay():
     with support.database_as(OPTIONS={"keepalives_idle": 77}):
         pid()
@@ -329,6 +335,7 @@ def read_only_server():
     support.query("SELECT pg_reload_conf()")
 
 
+@support.only_on("postgresql", "libpq has target_session_attrs")
 @pytest.mark.parametrize("target, is_kept", [("read-write", False), ("any", True)])
 def test_a_session_that_became_read_only_is_kept_unless_options_ask_for_read_write(
     clock, read_only_server, target, is_kept
@@ -360,6 +367,8 @@ def wrote(clock, first):
 @pytest.fixture
 def stopped():
     """Stop the backend of a session, as when its machine hangs. It goes on after the test."""
+    if support.databases.NAME != "postgresql":
+        pytest.skip("sessions of MariaDB are threads of one process")
     pids = []
 
     def stop(pid):

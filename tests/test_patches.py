@@ -299,7 +299,7 @@ def test_before_1_6_our_receiver_is_the_first_to_receive_request_started(uninsta
 
 
 def set_tenant(**kwargs):
-    connection.cursor().execute("SET app.tenant = 'acme'")
+    connection.cursor().execute(support.chosen.SET_TENANT % "acme")
 
 
 def test_a_request_keeps_a_parameter_that_an_app_set_in_request_started(uninstalled):
@@ -324,7 +324,7 @@ def test_another_thread_does_not_see_a_parameter_that_an_app_set_in_request_star
 
 
 def tenant():
-    found = support.fetch("SELECT current_setting('app.tenant', true)")
+    found = support.fetch(support.chosen.TELL_TENANT)
     end_of_work()
     return found
 

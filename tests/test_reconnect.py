@@ -346,6 +346,10 @@ def execute(sql):
         connection._commit()
 
 
+with_views_of_the_session = support.only_on("postgresql", "MariaDB's views cannot show it")
+
+
+@with_views_of_the_session
 def test_the_loss_of_a_session_with_a_set_role_is_raised(limited):
     execute("SET ROLE limited")
     assert orm_session().role == "limited"
@@ -354,6 +358,7 @@ def test_the_loss_of_a_session_with_a_set_role_is_raised(limited):
         orm_session()
 
 
+@with_views_of_the_session
 def test_the_loss_of_a_session_with_a_set_parameter_is_raised():
     execute("SET app.tenant = 'mine'")
     assert orm_session().tenant == "mine"
@@ -363,7 +368,7 @@ def test_the_loss_of_a_session_with_a_set_parameter_is_raised():
 
 
 def test_the_loss_of_a_session_with_an_advisory_lock_is_raised(clock):
-    fetch("SELECT 1 FROM (SELECT pg_advisory_lock(7)) held")
+    fetch(support.chosen.TAKE_LOCK)
     end_transaction()
     clock.forward(10)
     assert kill_backends() == 1
@@ -395,13 +400,13 @@ def test_a_slow_check_cannot_cost_a_session_its_advisory_lock(clock, monkeypatch
     # A stand-in for a server that answers too late: a real one would need a session that hangs.
     from persistconn import drivers
 
-    fetch("SELECT 1 FROM (SELECT pg_advisory_lock(7)) held")
+    fetch(support.chosen.TAKE_LOCK)
     end_transaction()
     driver = drivers.of(connection.connection)
     monkeypatch.setattr(type(driver), "ping", lambda self, *args: False)
     clock.forward(10)
     count()
-    assert support.ask("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 1
+    assert support.ask(support.chosen.COUNT_LOCKS) == 1
 
 
 # Loops that end their units of work themselves.

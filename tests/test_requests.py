@@ -62,6 +62,7 @@ def test_connections_are_kept_again_after_enable():
     assert len(set(ask_for_pids(5))) == 1
 
 
+@support.only_on("postgresql", "Django sets the time zone of sessions of PostgreSQL only")
 def test_the_time_zone_is_kept_throughout():
     zones = [get("/zone/").text]
     get("/raising/")
@@ -90,7 +91,7 @@ def test_a_request_whose_view_raises_gives_its_connection_back():
 def test_a_row_that_a_view_left_uncommitted_is_rolled_back(rows):
     before = ask_for_pids(1)
     assert get("/uncommitted/").status == 200
-    assert support.states() == ["idle"]
+    assert wait_until(lambda: support.states() == ["idle"])
     assert ask_for_pids(1) == before
     assert rows() == []
 
@@ -118,4 +119,4 @@ def test_stats_counts_opened_reused_idle_and_used_connections():
 @pytest.mark.parametrize("path", ["/pid/", "/raising/"])
 def test_a_session_is_idle_after_a_request(path):
     get(path)
-    assert support.states() == ["idle"]
+    assert wait_until(lambda: support.states() == ["idle"])

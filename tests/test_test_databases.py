@@ -5,6 +5,7 @@ from __future__ import absolute_import
 import django
 import pytest
 import support
+from databases import chosen
 from django.db import connection, connections
 from support import end_of_work, in_thread
 
@@ -27,12 +28,12 @@ def test_database():
 
 
 def names():
-    return [name for name, in support.query("SELECT datname FROM pg_database")]
+    return [name for name, in support.query(chosen.DATABASES)]
 
 
 def database():
     try:
-        return support.fetch("SELECT current_database()")
+        return support.fetch(chosen.CURRENT_DATABASE)
     finally:
         end_of_work()
 
@@ -65,4 +66,4 @@ def test_a_test_database_can_be_copied_while_connections_to_it_are_kept(test_dat
     try:
         assert test_database + "_1" in names()
     finally:
-        support.query('DROP DATABASE "%s_1"' % test_database)
+        support.query("DROP DATABASE %s_1" % test_database)

@@ -69,9 +69,7 @@ class Session(object):
     """A real session."""
 
     def __init__(self):
-        self._raw = support.driver.connect(
-            application_name=support.OURS, **support.server.parameters
-        )
+        self._raw = support.driver.connect(**support.server.parameters)
         self.driver = drivers.of(self._raw)
 
     def __getattr__(self, name):
@@ -79,6 +77,10 @@ class Session(object):
 
     def lose_socket(self):
         self._raw.close()
+
+    def close(self):
+        if support.chosen.is_open(self._raw):
+            self._raw.close()
 
 
 @pytest.fixture
@@ -367,7 +369,7 @@ def run(code, **more):
         stderr=subprocess.PIPE,
         universal_newlines=True,
     )
-    return [text.strip() for text in process.communicate()]
+    return [text.strip() for text in support.finish(process)]
 
 
 AFTER_MAIN = """

@@ -9,6 +9,7 @@ import threading
 import django
 import pytest
 import support
+from databases import chosen
 from django.db import connection, connections
 from django.db.backends.signals import connection_created
 from support import (
@@ -26,6 +27,8 @@ from support import (
 )
 
 import persistconn
+from persistconn import databases
+from persistconn.pool import pools
 
 ROLE, PASSWORD = "checked", "open sesame"
 
@@ -48,7 +51,7 @@ def checked_role():
     with support.role_with_password(ROLE, PASSWORD):
         with database_as(USER=ROLE, PASSWORD=PASSWORD):
             unit_of_work()
-            assert fetch("SELECT current_user") == ROLE
+            assert fetch(chosen.ROLE) == ROLE
             end_of_work()
             yield
         persistconn.drain()
@@ -58,7 +61,7 @@ def checked_role():
 def refused(work):
     with pytest.raises(support.database_errors()) as error:
         work()
-    return "password authentication failed" in str(error.value)
+    return chosen.REFUSED in str(error.value)
 
 
 def test_a_wrong_password_is_refused_after_the_right_password_was_used(checked_role):
@@ -169,20 +172,20 @@ def test_two_aliases_of_one_database_share_no_session(twins):
 
 
 def test_a_parameter_that_a_receiver_sets_by_alias_is_seen_by_that_alias_only(twins):
-    def set_path(sender, connection, **kwargs):
-        connection.cursor().execute("SET search_path = of_%s" % connection.alias)
+    def set_tenant(sender, connection, **kwargs):
+        connection.cursor().execute(chosen.SET_TENANT % ("of_" + connection.alias))
 
-    def path(alias):
+    def tenant(alias):
         try:
-            return fetch("SHOW search_path", alias)
+            return fetch(chosen.TELL_TENANT, alias)
         finally:
             end_of_work()
 
-    connection_created.connect(set_path)
+    connection_created.connect(set_tenant)
     try:
-        seen = [path(alias) for alias in ("default", "other", "default", "other")]
+        seen = [tenant(alias) for alias in ("default", "other", "default", "other")]
     finally:
-        connection_created.disconnect(set_path)
+        connection_created.disconnect(set_tenant)
     assert seen == ["of_default", "of_other"] * 2
 
 
@@ -211,8 +214,8 @@ def test_a_wrapper_made_by_hand_with_max_age_0_leaves_the_sessions_of_its_alias_
 # Settings.
 
 REACHES_THE_SERVER = [
-    {"OPTIONS": {"application_name": "mine"}},
-    {"PASSWORD": "another"},
+    {"OPTIONS": chosen.own_option("mine")},
+    {"PASSWORD": SECRET},
     {"SCHEMA": "tenant"},
     {"TOKEN": "another"},
 ]
@@ -264,18 +267,18 @@ ROTATIONS = 20
 def roles():
     names = ["rotating_%d" % number for number in range(ROTATIONS)]
     for name in names:
-        support.query("CREATE ROLE %s LOGIN" % name)
+        chosen.create_role(support.query, name)
     yield names
     persistconn.drain()
     for name in names:
-        support.query("DROP ROLE %s" % name)
+        chosen.drop_role(support.query, name)
 
 
 def test_credentials_that_rotate_leave_at_most_one_idle_session(roles):
     for role in roles:
         with database_as(USER=role):
             unit_of_work()
-            last = fetch("SELECT current_user")
+            last = fetch(chosen.ROLE)
             end_of_work()
             assert last == role
             assert wait_until(lambda: len(backends()) <= 1)
@@ -284,7 +287,7 @@ def test_credentials_that_rotate_leave_at_most_one_idle_session(roles):
 
 def named(name):
     """Settings that no thread of another test has had."""
-    return database_as(OPTIONS={"application_name": name})
+    return database_as(OPTIONS=chosen.own_option(name))
 
 
 def test_databases_that_take_turns_leave_at_most_one_idle_session():
@@ -324,6 +327,36 @@ def test_aliases_of_dropped_wrappers_are_forgotten():
     for number in range(ROTATIONS):
         use(3 + number)
     assert wait_until(lambda: objects() <= before, seconds=2)
+
+
+def test_a_thread_that_comes_while_its_settings_are_being_forgotten_is_counted(monkeypatch):
+    unit_of_work()
+    persistconn.drain()
+    stock, taken, given = pools._has_users, threading.Event(), threading.Event()
+
+    def work():
+        pid()
+        taken.set()
+        given.wait()
+        end_of_work()
+
+    def look(pool):
+        found = stock(pool)
+        if not thread.is_alive() and not taken.is_set():
+            thread.start()
+            taken.wait()
+        return found
+
+    thread = threading.Thread(target=work)
+    # Other settings of the project, so that the pool has no users.
+    with settings_as(PERSISTCONN_MAX_CONNS=2):
+        monkeypatch.setattr(pools, "_has_users", look)
+        databases.pools.expire()
+        monkeypatch.undo()
+        in_use = stats()["in_use"]
+        given.set()
+        thread.join()
+        assert (in_use, stats()["in_use"]) == (1, 0)
 
 
 def test_idle_sessions_that_ended_threads_left_under_old_settings_are_closed():
@@ -397,7 +430,7 @@ if hasattr(connections, "create_connection"):
 all_makers = pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
 
 
-def ask(wrapper, sql="SELECT pg_backend_pid()"):
+def ask(wrapper, sql=support.chosen.PID):
     cursor = wrapper.cursor()
     try:
         cursor.execute(sql)
@@ -414,7 +447,7 @@ def a_request():
 @pytest.mark.parametrize("end", [end_of_work, a_request], ids=["end of work", "request"])
 def test_a_wrapper_made_by_hand_keeps_its_session_when_other_work_ends(make, end):
     wrapper = make()
-    wrapper.cursor().execute("CREATE TEMP TABLE mine (name text)")
+    wrapper.cursor().execute(chosen.TEMPORARY_TABLE)
     before = ask(wrapper)
     end()
     assert pid() != before

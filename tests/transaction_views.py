@@ -2,11 +2,9 @@
 
 from __future__ import absolute_import
 
+from databases import NAME, chosen
 from django.db import connection, transaction
 from django.http import Http404, HttpResponse
-
-from persistconn import drivers
-from persistconn.drivers.base import INTRANS
 
 VIEWS = {}
 
@@ -113,21 +111,24 @@ def swallows_an_error(request):
     return respond()
 
 
-@view
-def changes_isolation_level(request):
-    connection.cursor()
-    connection.connection.set_isolation_level(3)
-    raw_read()
-    return respond()
+# Other drivers have no such attributes.
 
+if NAME == "postgresql":
 
-@view
-def turns_read_only(request):
-    connection.cursor()
-    raw = connection.connection
-    setattr(raw, "read_only" if hasattr(raw, "read_only") else "readonly", True)
-    raw_read()
-    return respond()
+    @view
+    def changes_isolation_level(request):
+        connection.cursor()
+        connection.connection.set_isolation_level(3)
+        raw_read()
+        return respond()
+
+    @view
+    def turns_read_only(request):
+        connection.cursor()
+        raw = connection.connection
+        setattr(raw, "read_only" if hasattr(raw, "read_only") else "readonly", True)
+        raw_read()
+        return respond()
 
 
 @view
@@ -327,10 +328,12 @@ if hasattr(transaction, "atomic"):
 @view
 def tells_of_its_session(request):
     """Tell in what state a request finds its session."""
-    seen = [sql("SHOW transaction_isolation").fetchone()[0]]
-    seen.append(sql("SHOW transaction_read_only").fetchone()[0])
+
+    def ask(statement):
+        return sql(statement).fetchone()[0]
+
+    seen = [chosen.isolation(ask), "read only" if chosen.is_read_only(ask) else "read write"]
     seen.append("stack %d" % len(getattr(connection, "transaction_state", ())))
-    raw = connection.connection
-    in_transaction = drivers.of(raw).status(raw) == INTRANS
+    in_transaction = chosen.is_in_transaction(connection.connection)
     seen.append("in a transaction" if in_transaction else "autocommit")
     return HttpResponse(", ".join(seen))

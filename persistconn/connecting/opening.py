@@ -28,7 +28,7 @@ class Opening(object):
         theirs = self._driver.connect_timeout(wrapper.settings_dict["OPTIONS"])
         self.try_limit = max(TRY_LIMIT, seconds_of(theirs) or 0)
         self.was_answered = self._is_transient = False
-        self._refusal = None
+        self._raw = self._refusal = None
 
     def __call__(self, seconds):
         self._ends_at = compat.monotonic() + seconds
@@ -40,14 +40,14 @@ class Opening(object):
             self._judge(error)
             raise
         finally:
-            self._refusal = None
+            self._raw = self._refusal = None
 
     def is_transient(self, error):
         """Whether a later try may succeed. ``error`` is the error of the last try."""
         return self._is_transient
 
     def fileno(self):
-        return self._driver.fileno(self.wrapper.connection)
+        return self._driver.fileno(self.wrapper.connection or self._raw)
 
     def _limit(self, seconds):
         # This limits the statements with which Django and receivers set a connection up. The limit
@@ -58,12 +58,13 @@ class Opening(object):
 
     def _connect(self, connect, params):
         """Call the backend's ``connect(params)`` with a time limit. Keep its error for _judge()."""
-        more = self._time_limit(params)
+        limited, more = params, self._time_limit(params)
         if more:
-            params = copy.copy(params)
-            params.update(more)
+            limited = copy.copy(params)
+            limited.update(more)
         try:
-            raw = connect(params)
+            raw = self._raw = connect(limited)
+            self._driver.just_opened(raw, params)
         except Exception as error:
             self._refusal = error
             raise

@@ -108,8 +108,11 @@ class Django14(Django16):
             entry.raw.commit()
 
     def may_reconnect(self, wrapper, status):
-        # IDLE suffices: even in a managed block, nothing is lost between two transactions.
-        return status == IDLE or (status == UNKNOWN and not self.is_managed(wrapper))
+        # IDLE suffices: even in a managed block, nothing is lost between two transactions. MySQL's
+        # drivers do not know. Outside a managed block only reads are lost then, as in stock Django.
+        if status is None or status == UNKNOWN:
+            return not self.is_managed(wrapper)
+        return status == IDLE
 
     def is_managed(self, wrapper):
         return wrapper.is_managed()
@@ -151,9 +154,11 @@ class Django14(Django16):
 
     def restore(self, wrapper, entry):
         if entry.driver.has_changed(entry.raw, entry.flags):
-            self._set_isolation_level(wrapper, entry)
-            # _set_isolation_level() has restored these already.
-            skip = ("autocommit", "isolation_level")
+            skip = ()
+            if getattr(wrapper, "isolation_level", None) is not None:
+                self._set_isolation_level(wrapper, entry)
+                # _set_isolation_level() has restored these already.
+                skip = ("autocommit", "isolation_level")
             timeout = entry.pool.values.check_timeout
             return entry.driver.restore(entry.raw, entry.flags, timeout, skip)
 

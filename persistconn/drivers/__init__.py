@@ -15,6 +15,8 @@ _by_package = {
     "pymysql": PyMySQL(),
     "psycopg2": Psycopg2(),
     "psycopg": Psycopg3(),
+    # A StandIn: the session in it is being given back.
+    "persistconn": None,
     # A local file or memory: keeping gains nothing, and closing can lose a database in memory.
     "sqlite3": None,
     "pysqlite2": None,

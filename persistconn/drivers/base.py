@@ -58,6 +58,12 @@ class Driver(object):
         """
         return False
 
+    def just_opened(self, raw, params):
+        """Note what the driver may not tell later, and undo what connect_options() set for longer.
+
+        Called before anybody uses the connection. ``params``: the user's own.
+        """
+
     def keep_alive(self, raw, options):
         """Turn on TCP keepalives, unless OPTIONS turn them off. Values in OPTIONS win over ours."""
         fd = self.fileno(raw)
@@ -78,8 +84,8 @@ class Driver(object):
         finally:
             line.close()
 
-    def read_only_by(self, options):
-        """Return parameters whose "on" marks a session read-only, if OPTIONS ask for writes."""
+    def read_only_by(self, raw, options):
+        """Return parameters whose "on" tells that a session that was to write cannot write any more."""
         return ()
 
     def parameter(self, raw, name):
@@ -92,6 +98,13 @@ class Driver(object):
     def status(self, raw):
         """Return IDLE, ACTIVE, INTRANS, INERROR or UNKNOWN, or None if the driver does not know."""
         return UNKNOWN if getattr(raw, "closed", False) else None
+
+    def commits_by_itself(self, raw):
+        """Whether the connection is in autocommit, by what the driver knows; sends nothing.
+
+        Asked only if status() is None: then only statements of a user can have begun a transaction.
+        """
+        return False
 
     def fileno(self, raw):
         """Return the descriptor of the connection's socket, or None."""
@@ -178,7 +191,7 @@ class Driver(object):
         return False
 
     #: Attributes of a connection that requests may set.
-    flag_names = ()
+    flag_names = ("autocommit",)  # an optional extension of PEP 249
 
     def flags(self, raw):
         """Return the present values of everything that requests may set on the connection."""
@@ -243,13 +256,17 @@ class Driver(object):
         No close() in this process may reach the parent's session. A connection that cannot be
         detached is kept from the garbage collector, which would close it.
         """
-        if self.detach(raw):
+        if self.is_closed(raw) or self.detach(raw):
             self.close(raw)
         else:
-            _abandoned.append(raw)
+            _keep_for_ever(raw)
 
 
-_abandoned = []
+def _keep_for_ever(value):
+    """Never let a value be collected, not even at the exit, when the interpreter empties modules."""
+    import ctypes  # most processes never need it
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
 
 
 def is_the_systems(error):

@@ -158,7 +158,7 @@ class Psycopg2(Driver):
             return all(_has_one_of(SERVER_SAYS, answer) for answer in answers)
         return _has_one_of(LIBPQ_SAYS, text)
 
-    def read_only_by(self, options):
+    def read_only_by(self, raw, options):
         return READ_ONLY_BY.get(options.get("target_session_attrs"), ())
 
     def parameter(self, raw, name):

@@ -78,8 +78,11 @@ class StandIn(object):
 
     def __init__(self, raw):
         self._raw = raw
+        self.may_be_in_a_transaction = False
 
     def __getattr__(self, name):
+        if name in ("cursor", "execute"):
+            self.may_be_in_a_transaction = True
         return getattr(self._raw, name)
 
     def close(self):

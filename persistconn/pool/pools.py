@@ -117,6 +117,8 @@ class Pools(object):
         if not pool.is_empty() or _has_users(pool):
             return
         self._retire(pool)
+        if not pool.is_empty():
+            return  # a thread has come meanwhile
         mine = self._process.get()
         try:
             mine.retired.remove(pool)

@@ -2,16 +2,21 @@
 
 import dataclasses
 
-#: Each is a Python environment of its own: Django prefers psycopg 3 where it is installed.
+#: Each is a Python environment of its own: Django prefers psycopg 3 where it is installed, and
+#: PyMySQL takes the place of MySQLdb.
 PSYCOPG3, PSYCOPG2, OLD = "Django 6.1, psycopg 3", "Django 6.1, psycopg2", "Django 1.5, psycopg2"
-NEW = (PSYCOPG3, PSYCOPG2)
-GROUPS = {"new": NEW, "old": (OLD,), "all": (*NEW, OLD)}
+MYSQLCLIENT, PYMYSQL = "Django 6.1, mysqlclient", "Django 6.1, PyMySQL"
+NEW, MARIADB = (PSYCOPG3, PSYCOPG2), (MYSQLCLIENT, PYMYSQL)
+#: "all" is PostgreSQL only, for which the time is long enough.
+GROUPS = {"new": NEW, "old": (OLD,), "all": (*NEW, OLD), "mariadb": MARIADB}
 
-PYTHONS = {PSYCOPG3: "3.13", PSYCOPG2: "3.13", OLD: "2.7"}
+PYTHONS = {PSYCOPG3: "3.13", PSYCOPG2: "3.13", OLD: "2.7", MYSQLCLIENT: "3.13", PYMYSQL: "3.13"}
 REQUIREMENTS = {
     PSYCOPG3: ["Django==6.1.*", "psycopg[binary]", "psycopg2-binary", "gunicorn", "wrapt"],
     PSYCOPG2: ["Django==6.1.*", "psycopg2-binary", "gunicorn", "wrapt"],
     OLD: ["Django==1.5.*", "psycopg2-binary<2.9", "gunicorn", "futures", "wrapt<1.16"],
+    MYSQLCLIENT: ["Django==6.1.*", "mysqlclient", "gunicorn", "wrapt"],
+    PYMYSQL: ["Django==6.1.*", "PyMySQL", "gunicorn", "wrapt"],
 }
 #: The pools that are measured alone, in each environment: name, requirement.
 BARE_POOLS = {
@@ -26,6 +31,12 @@ BARE_POOLS = {
         "psycopg2 ThreadedConnectionPool": None,
         "SQLAlchemy QueuePool": "sqlalchemy<1.4",
     },
+}
+
+#: What tells the sessions of a thousand threads from others, by the name of the server.
+CROWD_MARKS = {
+    "PostgreSQL": {"OPTIONS": {"application_name": "crowd"}},
+    "MariaDB": {"USER": "crowd"},
 }
 
 #: At least as many as there are threads, so that no contender opens more than it keeps.
@@ -79,15 +90,15 @@ AUTOCOMMIT = {"OPTIONS": {"autocommit": True}}
 HAND_AUTOCOMMIT, PERSISTCONN_AUTOCOMMIT = "hand patch, autocommit", "persistconn, autocommit"
 
 EVERYWHERE = [
-    *(Contender(STOCK, environments) for environments in (NEW, (OLD,))),
-    *(Contender(HAND, environments, hand_patch=True) for environments in (NEW, (OLD,))),
-    *(persistconn(PERSISTCONN, each, MAX_AGE=600) for each in (NEW, (OLD,))),
+    Contender(STOCK, (*NEW, *MARIADB, OLD)),
+    Contender(HAND, (*NEW, *MARIADB, OLD), hand_patch=True),
+    *(persistconn(PERSISTCONN, each, MAX_AGE=600) for each in ((*NEW, *MARIADB), (OLD,))),
 ]
 
 POOLED = {"pool": {"min_size": 4, "max_size": SIZE}}
 ON_NEW = [
-    Contender(MAX_AGE, NEW, {"CONN_MAX_AGE": 600}),
-    Contender(CHECKS, NEW, {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}),
+    Contender(MAX_AGE, (*NEW, *MARIADB), {"CONN_MAX_AGE": 600}),
+    Contender(CHECKS, (*NEW, *MARIADB), {"CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}),
     Contender(POOL, (PSYCOPG3,), {"OPTIONS": POOLED}, requires=("psycopg-pool",)),
     Contender(
         POOL_CHECKS,
@@ -95,11 +106,14 @@ ON_NEW = [
         {"OPTIONS": POOLED, "CONN_HEALTH_CHECKS": True},
         requires=("psycopg-pool",),
     ),
-    Contender(
-        "django-db-connection-pool",
-        NEW,
-        {"ENGINE": "dj_db_conn_pool.backends.postgresql", "POOL_OPTIONS": {"POOL_SIZE": SIZE}},
-        requires=("django-db-connection-pool",),
+    *(
+        Contender(
+            "django-db-connection-pool",
+            environments,
+            {"ENGINE": "dj_db_conn_pool.backends." + backend, "POOL_OPTIONS": {"POOL_SIZE": SIZE}},
+            requires=("django-db-connection-pool",),
+        )
+        for environments, backend in ((NEW, "postgresql"), (MARIADB, "mysql"))
     ),
     *(
         Contender(
@@ -128,8 +142,8 @@ ON_NEW = [
         {"DISABLE_SERVER_SIDE_CURSORS": True},
         through_pgbouncer=True,
     ),
-    persistconn("persistconn, MAX_CONNS", NEW, MAX_AGE=600, MAX_CONNS=SIZE),
-    persistconn("persistconn off", NEW, MAX_AGE=0),
+    persistconn("persistconn, MAX_CONNS", (*NEW, *MARIADB), MAX_AGE=600, MAX_CONNS=SIZE),
+    persistconn("persistconn off", (*NEW, *MARIADB), MAX_AGE=0),
 ]
 
 OLD_POOL = "dbpool.db.backends.postgresql_psycopg2"
@@ -163,6 +177,11 @@ ON_OLD = [
 ALL = EVERYWHERE + ON_NEW + ON_OLD
 
 
+def server(environment):
+    """The name of the server that an environment connects to."""
+    return "MariaDB" if environment in MARIADB else "PostgreSQL"
+
+
 def of(environment):
     return [contender for contender in ALL if environment in contender.environments]
 
@@ -170,7 +189,7 @@ def of(environment):
 def crowd(environment):
     """The contender that a thousand threads use."""
     row = persistconn(CROWD, (environment,), MAX_AGE=600, MAX_CONNS=8, TIMEOUT=120)
-    return dataclasses.replace(row, database={"OPTIONS": {"application_name": "crowd"}})
+    return dataclasses.replace(row, database=CROWD_MARKS[server(environment)])
 
 
 def bare_pool(environment, name, requirement):

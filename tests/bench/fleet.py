@@ -16,16 +16,16 @@ from results import Results
 ENGINES = {contenders.OLD: "django.db.backends.postgresql_psycopg2"}
 
 
-def address(name, port):
+def address(name, server, port):
     """The entry in an environment's DATABASES for a server at this port."""
     return {
-        "ENGINE": ENGINES.get(name, "django.db.backends.postgresql"),
+        "ENGINE": ENGINES.get(name, server.engine),
         "NAME": database.NAME,
         "USER": database.USER,
         "PASSWORD": database.PASSWORD,
         "HOST": "127.0.0.1",
         "PORT": str(port),
-        "OPTIONS": {"sslmode": "require"},
+        "OPTIONS": server.options,
     }
 
 
@@ -53,7 +53,7 @@ class Fleet:
 
     def _where(self, row, latency=0):
         port = self._port(row, latency)
-        return row, address(self.environment.name, port), self._package
+        return row, address(self.environment.name, self._server, port), self._package
 
     def _port(self, row, latency):
         if row.through_pgbouncer:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import contenders
 import environments
-from database import Database
+from database import PostgreSQL
 from fleet import address
 from processes import Failed, environment
 
@@ -44,9 +44,9 @@ def count(python, contender, where, folder):
 def measure(built, folder):
     """The instructions by environment and contender."""
     package, jobs = environments.snapshot(folder), {}
-    with Database() as server, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as executor:
+    with PostgreSQL() as server, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as executor:
         for name, one in built.items():
-            where = plain(address(name, server.at(0))), package
+            where = plain(address(name, server, server.at(0))), package
             for row in contenders.of(name):
                 if row.name in (OURS, THEIRS):
                     own = Path(tempfile.mkdtemp(dir=folder))

@@ -60,7 +60,13 @@ class Process:
         self._log.seek(0)
         lines = [line.strip() for line in self._log if line.strip()]
         errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Configured)\b", line)]
-        return (errors or lines or [f"ended with {self._process.wait()}"])[-1]
+        return (errors or lines or [self._end()])[-1]
+
+    def _end(self):
+        try:
+            return f"ended with {self._process.wait(timeout=1)}"
+        except subprocess.TimeoutExpired:
+            return "it runs, and has said nothing"
 
     def is_running(self):
         return self._process.poll() is None

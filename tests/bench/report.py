@@ -1,7 +1,7 @@
 """The results as Markdown: the goals first, then every figure."""
 
 import goals
-from contenders import BARE_POOLS, PERSISTCONN
+from contenders import BARE_POOLS, PERSISTCONN, server
 from goals import ratio
 from processes import cpu
 from results import compare, spread
@@ -9,9 +9,13 @@ from results import compare, spread
 HEAD = """# persistconn beside its peers
 
 `nox -s bench -- {command}` on {machine}. Everyone does the same work in turns of a fraction of a
-second, in {rounds} round(s) with processes of their own, against PostgreSQL over TCP with TLS and SCRAM.
-Each figure is the median of the rounds, with the least and the greatest. PgBouncer pools transactions.
+second, in {rounds} round(s) with processes of their own, against {servers}.
+Each figure is the median of the rounds, with the least and the greatest.
 """
+SERVERS = {
+    "PostgreSQL": "PostgreSQL over TCP with TLS and SCRAM (PgBouncer pools transactions)",
+    "MariaDB": "MariaDB over TCP with TLS and a password",
+}
 WORKS = {"one": "one row", "ten": "ten queries", "write": "one write"}
 IN_PROCESS = {
     **WORKS,
@@ -152,5 +156,6 @@ def verdict(reached):
 def whole(data):
     environments = data["environments"]
     heads = ["what", "against", "goal", "measured", ""]
-    parts = [HEAD.format(**data), table(heads, goal_rows(environments))]
+    servers = " and ".join(dict.fromkeys(SERVERS[server(name)] for name in environments))
+    parts = [HEAD.format(servers=servers, **data), table(heads, goal_rows(environments))]
     return "\n".join(parts + [text(data, name) for name in environments])

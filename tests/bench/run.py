@@ -1,6 +1,7 @@
 """Measures persistconn beside its peers: `nox -s bench -- --help`."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -12,9 +13,9 @@ import time
 from pathlib import Path
 
 import contenders
+import database
 import environments
 import guard
-from database import Database
 from fleet import Fleet
 from measuring import QUICK, Bench, Plan
 
@@ -49,8 +50,12 @@ def measure(options, rounds):
     names, chance = contenders.GROUPS[options.only], random.Random(options.seed)
     built = environments.build(names, CACHE / "environments")
     package = environments.snapshot(CACHE)
-    with Database() as server:
-        fleets = [Fleet(built[name], server, package, chance) for name in names]
+    with contextlib.ExitStack() as stack:
+        wanted = {contenders.server(name) for name in names}
+        servers = {each: stack.enter_context(database.SERVERS[each]()) for each in wanted}
+        fleets = [
+            Fleet(built[name], servers[contenders.server(name)], package, chance) for name in names
+        ]
         measure_all([Bench(fleet, plan) for fleet in fleets], rounds, chance)
     return {fleet.environment.name: fleet.results.as_data() for fleet in fleets}
 

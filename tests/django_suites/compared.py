@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import cells
 import suites
 
 HERE = Path(__file__).parent
@@ -16,14 +17,13 @@ class DjangoSuite:
     """The tests of one Django with one driver, in an environment of their own.
 
     ``call`` is nox's ``session.run``, ``python`` the environment's, ``cache`` a folder of downloads,
-    and ``postgres_bin`` has the programs of a server.
+    and ``postgres_bin`` has the programs of a PostgreSQL.
     """
 
     def __init__(self, call, name, labels, python, cache, postgres_bin):
         self._call = functools.partial(call, external=True)
         self.python, self.cache, self.postgres_bin = python, cache, postgres_bin
         self.name, self.labels = name, labels
-        self.django = name.partition("+")[0]
         self.key = f"{name}, {labels}"
         self.folder = python.parent.parent.parent
         self.sdist = self._sdist()
@@ -49,7 +49,8 @@ class DjangoSuite:
         with open(path.with_suffix(".log"), "w") as log:
             to_log = {"stdout": log, "stderr": subprocess.STDOUT, "success_codes": range(-64, 256)}
             env = {"PERSISTCONN_PG_BIN": self.postgres_bin}
-            self._call(*command, f"--labels={self.labels}", *args, env=env, **to_log)
+            options = [f"--database={cells.database(self.name)}", f"--labels={self.labels}"]
+            self._call(*command, *options, *args, env=env, **to_log)
         return json.loads(path.read_text()) if path.exists() else {}
 
     @functools.cached_property
@@ -73,7 +74,7 @@ class DjangoSuite:
         if not stock or not results:
             return "", [f"the tests did not run to their end, see {self.folder}/*.log"]
         before, after = ({*r["failures"], *r["errors"]} for r in (stock, results))
-        excused = {test for django, test in suites.ONLY_STOCK if django == self.django}
+        excused = {test for cell, test in suites.ONLY_STOCK if cell == self.name}
         wrong = [f"new failure: {test}" for test in sorted(after - before - excused)]
         line = f"{results['run']} run, {len(before)} failed in stock, {len(after)} here"
         line += f", {len(wrong)} new; {results['stats']}"

@@ -1,4 +1,4 @@
-"""Run the tests of a Django sdist on a PostgreSQL of their own, with persistconn or without.
+"""Run the tests of a Django sdist on a database server of their own, with persistconn or without.
 
 The script reads the sdist's own runtests.py, puts persistconn first into its list of apps, and
 executes the result as if it had been started. It changes no file of Django, and writes the results
@@ -8,9 +8,11 @@ as JSON.
 from __future__ import absolute_import
 
 import argparse
+import functools
 import json
 import os
 import platform
+import re
 import signal
 import sys
 import types
@@ -25,21 +27,22 @@ APPS = b"\nALWAYS_INSTALLED_APPS = ["
 def main():
     options = parse_arguments()
     use_paths(options.sdist)
+    import suite_databases
     import suites
-
-    from demo_project.postgres import PrivatePostgres
 
     # A pool that lets a test wait for ever must not let the nox session wait.
     signal.alarm(suites.TIME_LIMIT[options.labels])
     with_persistconn = not options.stock
     tests = os.path.join(options.sdist, "tests")
-    with PrivatePostgres() as server:
-        versions = create_databases(server)
-        set_environment(server, options.settings, suites.LIVE_SERVER)
+    database = suite_databases.NAMED[options.database]()
+    with database.server:
+        versions = create_databases(database)
+        set_environment(database, options.settings, suites.LIVE_SERVER)
         prepare_django(with_persistconn)
         if with_persistconn and not persistconn_knows(options.settings):
             return write(options.result, None)
-        results = record_results(then=is_kept_over_requests if with_persistconn else bool)
+        kept = functools.partial(is_kept_over_requests, database.session)
+        results = record_results(then=kept if with_persistconn else bool)
         labels = suites.labels(versions["Django"], tests, options.labels)
         execute(os.path.join(tests, "runtests.py"), arguments(labels), with_persistconn)
         results.update(versions=versions, stats=totals() if with_persistconn else None)
@@ -55,6 +58,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sdist", type=os.path.abspath, help="the unpacked sdist of Django")
     parser.add_argument("result", type=os.path.abspath, help="the JSON file to write")
+    parser.add_argument("--database", choices=["postgresql", "mariadb"], default="postgresql")
     parser.add_argument("--labels", choices=["connections", "all"], default="connections")
     parser.add_argument("--stock", action="store_true", help="without persistconn")
     parser.add_argument("--settings", type=json.loads, default={}, help="as JSON: PERSISTCONN_...")
@@ -63,41 +67,37 @@ def parse_arguments():
 
 def use_paths(sdist):
     """Set the import paths, also for the processes that Django's tests start."""
-    paths = [os.path.join(sdist, "tests"), sdist, HERE, ROOT]
+    paths = [os.path.join(sdist, "tests"), sdist, HERE, ROOT, os.path.join(ROOT, "tests")]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     # In the place of the script's own folder, as if runtests.py had been started.
     sys.path[:1] = paths
 
 
-def set_environment(server, settings, live_server):
+def set_environment(database, settings, live_server):
     os.environ["DJANGO_SETTINGS_MODULE"] = "suite_settings"
     os.environ["DJANGO_LIVE_TEST_SERVER_ADDRESS"] = live_server
+    server = database.server
     given = {"host": server.host, "port": server.port, "user": server.user}
-    given.update(databases=DATABASES, settings=settings)
+    given.update(engine=database.engine, databases=DATABASES, settings=settings)
     os.environ["PERSISTCONN_SUITE"] = json.dumps(given)
 
 
-def create_databases(server):
+def create_databases(database):
     """Create the databases that Django connects to. Return the versions of all that takes part."""
     import django
 
-    try:
-        import psycopg as driver
-    except ImportError:
-        import psycopg2 as driver
-    connection = driver.connect(**server.parameters)
-    connection.autocommit = True
+    connection = database.connect()
     cursor = connection.cursor()
     for name in DATABASES.values():
         cursor.execute("CREATE DATABASE %s" % name)
-    cursor.execute("SHOW server_version")
-    postgres = cursor.fetchone()[0].split()[0]
+    cursor.execute(database.version)
+    version = re.match(r"[\d.]+", cursor.fetchone()[0]).group()
     connection.close()
     return {
         "Django": django.get_version(),
         "Python": platform.python_version(),
-        "driver": "%s %s" % (driver.__name__, driver.__version__.split()[0]),
-        "PostgreSQL": postgres,
+        "driver": "%s %s" % (database.driver.__name__, database.driver_version),
+        database.server.name: version,
     }
 
 
@@ -193,10 +193,11 @@ def record_results(then):
     return results
 
 
-def is_kept_over_requests():
+def is_kept_over_requests(session):
     """Whether persistconn is still in force after the tests, as seen by two requests.
 
-    The tests themselves end few units of work; those of 1.2 and 1.3 none with an open connection.
+    ``session`` is the statement that asks for the number of a session. The tests themselves end few
+    units of work; those of 1.2 and 1.3 none with an open connection.
     """
     from django.core import signals
     from django.db import connection
@@ -205,7 +206,7 @@ def is_kept_over_requests():
     for _ in range(2):
         signals.request_started.send(sender=None)
         cursor = connection.cursor()
-        cursor.execute("SELECT pg_backend_pid()")
+        cursor.execute(session)
         sessions.add(cursor.fetchone()[0])
         cursor.close()
         signals.request_finished.send(sender=None)

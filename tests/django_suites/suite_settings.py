@@ -1,4 +1,4 @@
-"""Settings for Django's own tests: those of its sdist, on two databases of a private PostgreSQL."""
+"""Settings for Django's own tests: those of its sdist, on two databases of a private server."""
 
 from __future__ import absolute_import
 
@@ -9,12 +9,11 @@ import django
 from test_sqlite import *  # noqa: F403
 
 given = json.loads(os.environ["PERSISTCONN_SUITE"])
-engine = "django.db.backends.postgresql" + ("_psycopg2" if django.VERSION < (1, 9) else "")
 
 DATABASES = {}
 for alias, name in given["databases"].items():
     DATABASES[str(alias)] = {
-        "ENGINE": engine,
+        "ENGINE": str(given["engine"]),
         "NAME": str(name),
         "USER": str(given["user"]),
         "HOST": str(given["host"]),

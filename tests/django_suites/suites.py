@@ -4,6 +4,8 @@ from __future__ import absolute_import
 
 import os
 
+import cells
+
 #: The labels that exercise connections and transactions. No version has all of them.
 CONNECTIONS = (
     "transactions transactions_regress transaction_hooks middleware middleware_exceptions backends"
@@ -20,14 +22,26 @@ RUNS = {
     "persistconn, MAX_CONNS 4": {"MAX_AGE": 600, "MAX_CONNS": 4},
 }
 
-#: Suites beyond the cells of the matrix.
-MORE_CELLS = {"5.2+psycopg3": "3.12"}
+#: Suites beyond the matrix's cells on PostgreSQL, and their Pythons.
+MORE_CELLS = {
+    "5.2+psycopg3": "3.12",
+    "1.5+mysqlclient": "2.7",
+    "2.2+mysqlclient": "3.6",
+    "4.2+mysqlclient": "3.10",
+    "6.1+mysqlclient": "3.13",
+}
 
 #: The Djangos that a continuous integration has the time for.
-CI = ["1.5", "1.11", "3.2", "6.1"]
+CI = ["1.5", "1.11", "3.2", "6.1", "6.1+mysqlclient"]
 
-#: Tests that only pass without persistconn, by their own definition, and why: (Django, test): why.
-ONLY_STOCK = {}
+#: Tests that only pass without persistconn, by their own definition, and why: (cell, test): why.
+ONLY_STOCK = {
+    (
+        "1.5+mysqlclient",
+        "regressiontests.backends.tests.ThreadTests.test_default_connection_thread_local",
+    ): "It closes raw connections of threads that have ended, which persistconn has closed by then."
+    " psycopg2 lets a closed connection be closed again, MySQLdb raises OperationalError 2006.",
+}
 
 #: Labels that cannot even be imported, by Django's version.
 BROKEN_LABELS = {"1.5": ["utils"]}
@@ -42,13 +56,9 @@ TIME_LIMIT = {"connections": 900, "all": 7200}
 LIVE_SERVER = "localhost:18081-18180"
 
 
-def requirements(django, python, psycopg3):
-    """The requirements given to pip, besides Django."""
-    since = version(django)
-    wanted = ["psycopg[binary,pool]" if psycopg3 else "psycopg2-binary"]
-    if not psycopg3 and since < (3, 1):
-        # Django before 3.1 compares time zones in a way that psycopg2 2.9 breaks.
-        wanted = ["psycopg2-binary<2.9"]
+def requirements(cell, python):
+    """What a cell's Python needs, for pip."""
+    wanted = cells.requirements(cell)
     if python == "2.7":
         pinned = "mock==3.0.5 jinja2==2.11.3 PyYAML==5.4.1 markupsafe==1.1.1 docutils==0.18.1"
         return wanted + ["pytz"] + pinned.split()
@@ -61,17 +71,12 @@ def postgres_bin():
     return chosen if os.path.exists(os.path.join(chosen, "initdb")) else None
 
 
-def version(name):
-    """(5, 2) for 5.2, 5.2.19 and 5.2+psycopg3."""
-    return tuple(map(int, name.partition("+")[0].split(".")[:2]))
-
-
 def labels(django, tests, choice):
     """The labels to run of those in an sdist's folder ``tests``; none at all means all of them."""
     there = _labels_in(tests)
     if choice == "connections":
         return [label for label in CONNECTIONS if label in there]
-    broken = BROKEN_LABELS.get("%d.%d" % version(django), [])
+    broken = BROKEN_LABELS.get("%d.%d" % cells.version(django), [])
     return sorted(there - set(broken)) if broken else []
 
 

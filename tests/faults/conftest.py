@@ -1,4 +1,4 @@
-"""A PostgreSQL for the faults, the contender that uses it, and the table of the results."""
+"""A server for the faults, the contender that uses it, and the table of the results."""
 
 from __future__ import absolute_import
 
@@ -17,8 +17,6 @@ import scenarios  # noqa: E402
 import support  # noqa: E402
 from cluster import Cluster  # noqa: E402
 
-from demo_project.postgres import NoPostgres  # noqa: E402
-
 
 def pytest_addoption(parser):
     group = parser.getgroup("faults")
@@ -33,9 +31,8 @@ def pytest_configure(config):
     scenarios.cluster = Cluster()
     try:
         scenarios.cluster.start()
-    except NoPostgres as error:
-        pytest.exit("These tests need a PostgreSQL with TLS: %s" % error)
-    scenarios.cluster.query("CREATE TABLE ledger (key text)")
+    except Cluster.NoServer as error:
+        pytest.exit("These tests need a server with TLS: %s" % error)
     try:
         contenders.set_up_django(scenarios.cluster, config.getoption("contender"))
     except contenders.NotOnThisDjango as error:
@@ -70,7 +67,7 @@ def results_of_run():
     }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def missing(request):
     """For tests that lack a program or a right: skips, or with --require-all fails."""
 
@@ -102,9 +99,9 @@ def nothing_is_left_behind():
     if contenders.is_ours():
         assert support.wait_until(lambda: scenarios.cluster.backends() == []), "sessions are left"
         assert support.wait_until(lambda: threads() <= before), threads() - before
-    scenarios.cluster.query("ALTER SYSTEM RESET ALL")
-    scenarios.cluster.query("SELECT pg_reload_conf()")
+    scenarios.cluster.reset()
 
 
 def threads():
-    return set(threading.enumerate())
+    # persistconn's housekeeper ends a second after the last idle connection has gone.
+    return set(t for t in threading.enumerate() if t.name != "persistconn housekeeper")

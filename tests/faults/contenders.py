@@ -6,7 +6,7 @@ import logging
 
 import django
 import support
-from cluster import CLIENTS
+from cluster import Cluster
 from django.conf import settings
 
 PERSISTCONN, STOCK, POOL = "persistconn", "stock", "pool"
@@ -65,14 +65,14 @@ def database(cluster, alias):
 
 def apart(alias):
     """OPTIONS by which an alias differs from the others, and that change nothing else."""
-    own = {"keepalives_idle": 60 + APART.index(alias)}
+    own = Cluster.own_option(APART.index(alias))
     return dict(own, pool={"min_size": 1, "max_size": 1}) if chosen == POOL else own
 
 
 def options(**more):
     """DATABASES' OPTIONS for the clients."""
     own = {"pool": {"max_size": 40}} if chosen == POOL else {}
-    return dict({"application_name": CLIENTS, "sslmode": "disable"}, **dict(own, **more))
+    return dict(Cluster.options, **dict(own, **more))
 
 
 def end_of_thread():

@@ -1,4 +1,4 @@
-"""The folder of a PostgreSQL: its data, its certificate, and how its programs are run in it."""
+"""The folder of a server: its data, its certificate, and how its programs are run in it."""
 
 from __future__ import absolute_import
 
@@ -8,7 +8,7 @@ import random
 import socket
 import tempfile
 
-from demo_project.postgres import NoPostgres, PrivatePostgres, find_binaries
+from databases import chosen
 
 CLONE_NEWNET = 0x40000000
 
@@ -17,19 +17,19 @@ GUARD = r"""
 trap '' INT PIPE
 exec 2>/dev/null
 read -r line
-kill -QUIT "$(head -n 1 "$1/data/postmaster.pid")"
-for turn in $(seq 200); do
-    [ -e "$1/data/postmaster.pid" ] || break
-    sleep 0.05
-done
+if [ -e "$2" ]; then
+    server=$(head -n 1 "$2")
+    kill -"$3" "$server"
+    for turn in $(seq 200); do
+        kill -0 "$server" || break
+        sleep 0.05
+    done
+fi
 cd / && rm -rf "$1"
 """
 SIGN = (
     "openssl req -new -x509 -nodes -days 2 -subj /CN=localhost -out server.crt -keyout server.key"
 )
-TLS = {"ssl": "on", "ssl_cert_file": "'../server.crt'", "ssl_key_file": "'../server.key'"}
-HBA = "host all locked all scram-sha-256\n"
-AFTER_HBA = "host all all all trust\nhost replication all all trust\n"
 
 
 def free_port(host="127.0.0.1"):
@@ -47,54 +47,51 @@ def free_port(host="127.0.0.1"):
             probe.close()
 
 
-class Folder(PrivatePostgres):
+class Folder(chosen.Server):
+    #: The settings of a server for the faults, and the file in its folder that begins with its pid.
+    usual, pid_file = {}, None
+
     def __init__(self, host, namespace, **settings):
-        settings = dict({"max_connections": 60, "listen_addresses": "'*'"}, **settings)
-        PrivatePostgres.__init__(self, **dict(TLS, **settings))
+        chosen.Server.__init__(self)
+        self._settings.update(self.usual, **settings)
         self.host, self.namespace = host, namespace
 
     def prepare(self, make_data):
         """Make the folder with its data, and the guard that removes it."""
         self._owner = os.getpid()
-        self.folder = os.path.realpath(tempfile.mkdtemp(prefix="pg-"))
-        self.bin = self._usable(find_binaries(), self.folder)
+        self.folder = os.path.realpath(tempfile.mkdtemp(prefix="db-"))
+        self.bin = self.usable(self.find_binaries(), self.folder)
         self.port = free_port()
         self._hand_over(self.folder)
-        self._shell = self._run(["sh", "-c", GUARD, "sh", self.folder], "/")
+        self.pid_file = os.path.join(self.folder, self.pid_file)
+        guard = ["sh", "-c", GUARD, "sh", self.folder, self.pid_file, self.life["signal"]]
+        self._shell = self._run(guard, "/")
         try:
-            self.call("sh", "-c", "umask 077 && %s 2>/dev/null" % SIGN)
+            self.call("umask 077 && %s 2>/dev/null" % SIGN)
             make_data()
-            self._write("postgresql.conf", "%s\nport = %d\n" % (self._config(), self.port))
         except BaseException:
             self.stop()
             raise
 
-    def _config(self):
-        return self._configuration(self.folder)
+    def make_data(self):
+        self.call(self.life["make"])
 
-    def initdb(self):
-        options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
-        self.call(os.path.join(self.bin, "initdb"), "-D", "data", *options)
-        path = os.path.join(self.folder, "data", "pg_hba.conf")
-        with open(path) as rules:
-            usual = rules.read()
-        with open(path, "w") as rules:
-            rules.write(HBA + usual + AFTER_HBA)
-
-    def _write(self, name, text):
-        with open(os.path.join(self.folder, "data", name), "a") as config:
-            config.write(text)
-
-    def call(self, *command):
-        """Run a program with the server's account, in its folder."""
-        process = self._run(list(command), self.folder)
+    def call(self, script):
+        """Run a script with the server's account, in its folder, and return when it has ended."""
+        process = self.begin(script)
         output = process.communicate()[0]
         if process.returncode != 0:
-            raise NoPostgres("%s: %s" % (" ".join(command), output.decode("utf-8", "replace")))
+            raise self.NoServer("%s: %s" % (script, output.decode("utf-8", "replace")))
+
+    def begin(self, script):
+        """Begin a script. It knows the variables of the server's ``life``."""
+        values = [self.bin, self.folder, self.configuration(self.folder), str(self.port)]
+        script = "bin=$1 folder=$2 settings=$3 port=$4; " + script
+        return self._run(["sh", "-c", script, "sh"] + values, self.folder)
 
     def _detach(self):
         if self.namespace:
             with open("/var/run/netns/" + self.namespace.name) as door:
                 if ctypes.CDLL(None).setns(door.fileno(), CLONE_NEWNET):
                     os._exit(1)
-        PrivatePostgres._detach(self)
+        chosen.Server._detach(self)

@@ -2,23 +2,16 @@
 
 from __future__ import absolute_import
 
-import os
 import random
 import time
 
 import scenarios
-from cluster import CLIENTS
 from support import wait_until
 
 #: At most so many seconds pass from the order to end a session to its end, on a quiet machine.
 WINDOW = 0.005
 #: Seconds to wait for a session to terminate.
 PATIENCE = 20
-
-CHOOSE = """
-SELECT pid, pg_terminate_backend(pid), extract(epoch FROM clock_timestamp()) FROM (
-    SELECT pid FROM pg_stat_activity WHERE application_name = '%s' AND %s ORDER BY random() LIMIT 1
-) AS chosen"""
 
 
 class Killer(object):
@@ -42,21 +35,22 @@ class Killer(object):
         done, end = 0, time.time() + 2 * times * pause + PATIENCE
         while done < times and time.time() < end:
             time.sleep(random.uniform(0, 2 * pause))
-            done += self.terminate_one("true")
+            done += self.terminate_one(self._cluster.ANY)
         return done
 
     def terminate_one(self, condition):
         """Terminate a session, if there is one. Return whether there was."""
         asked = time.time()
-        rows = self._cluster.query(CHOOSE % (CLIENTS, condition))
-        if not rows or not rows[0][1]:
+        terminated = self._cluster.terminate_one(condition)
+        if terminated is None:
             return False
-        self._note(rows[0][0], asked, float(rows[0][2]))
+        pid, ordered = terminated
+        self._note(pid, asked, ordered)
         return True
 
     def _note(self, pid, asked, ordered):
         returned = time.time()
-        wait_until(lambda: not os.path.exists("/proc/%d" % pid), 2)
+        wait_until(lambda: self._cluster.has_ended(pid), 2)
         self._kills[pid] = (asked, ordered, returned, time.time())
 
     def of(self, unit):

@@ -80,12 +80,14 @@ class Ledger(object):
 
     def balance(self, cluster):
         """Return the keys that are lost, doubled, or present although their unit failed."""
-        rows = dict(cluster.query("SELECT key, count(*) FROM ledger GROUP BY key"))
-        written = [unit for unit in self.units if unit.view in self.writing]
+        # Abandoned units may still end: only what was acknowledged before must be in the table.
+        acknowledged = [u for u in self.units if u.view in self.writing and u.is_acknowledged]
+        failed = [u for u in self.units if u.has_failed]
+        rows = dict(cluster.query("SELECT name, count(*) FROM ledger GROUP BY name"))
         return {
-            "lost": [u.key for u in written if u.is_acknowledged and u.key not in rows],
+            "lost": [u.key for u in acknowledged if u.key not in rows],
             "doubled": [u.key for u in self.units if rows.get(u.key, 0) > 1],
-            "present": [u.key for u in self.units if u.has_failed and u.key in rows],
+            "present": [u.key for u in failed if u.key in rows],
         }
 
     def visible(self):

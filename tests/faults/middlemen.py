@@ -3,15 +3,17 @@
 from __future__ import absolute_import
 
 import os
-import pwd
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+from functools import partial
 
 from folder import free_port
 from support import wait_until
+
+from demo_project.private import detach, unprivileged_account
 
 # Prints the program's pid, and waits for the end of its input, which comes however the tests end.
 GUARD = r"""
@@ -44,7 +46,7 @@ defaults
     timeout connect 2s
     timeout client 1m
     timeout server 1m
-listen postgres
+listen database
     bind 127.0.0.1:%(port)d
     server only %(host)s:%(target)d
 """
@@ -67,7 +69,7 @@ class Middleman(object):
 
     def __init__(self, cluster):
         self._program = find_program(self.name)
-        self._account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+        self._account = unprivileged_account()
         self._folder = tempfile.mkdtemp(prefix=self.name + "-")
         self._log = os.path.join(self._folder, "log")
         self.port = free_port()
@@ -83,16 +85,10 @@ class Middleman(object):
     def up(self):
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "close_fds": True}
         command = ["sh", "-c", GUARD, "sh", self._log] + self._command
-        self._shell = subprocess.Popen(command, preexec_fn=self._detach, **pipes)
+        leave = partial(detach, self._account)
+        self._shell = subprocess.Popen(command, preexec_fn=leave, **pipes)
         self.pid = int(self._shell.stdout.readline())
         assert wait_until(self._accepts), open(self._log).read()
-
-    def _detach(self):
-        os.setsid()
-        if self._account:
-            os.setgroups([])
-            os.setgid(self._account.pw_gid)
-            os.setuid(self._account.pw_uid)
 
     def _accepts(self):
         try:

@@ -133,7 +133,7 @@ def seconds_to_connect():
     times = []
     for _ in range(9):
         began = time.time()
-        support.driver.connect(**cluster.parameters).close()
+        cluster.connect().close()
         times.append(time.time() - began)
     return sorted(times)[4]
 
@@ -153,8 +153,11 @@ def table():
 def versions():
     import django
 
-    driver = support.driver
-    words = (sys.version.split()[0], django.get_version(), driver.__name__)
-    return "Python %s, Django %s, %s %s, PostgreSQL %s" % (
-        words + (driver.__version__.split()[0], cluster.ask("SHOW server_version").split()[0])
+    chosen = support.chosen
+    words = (sys.version.split()[0], django.get_version(), chosen.driver.__name__)
+    words += (
+        chosen.DRIVER_VERSION.split()[0],
+        cluster.name,
+        cluster.ask(chosen.VERSION).split()[0],
     )
+    return "Python %s, Django %s, %s %s, %s %s" % words

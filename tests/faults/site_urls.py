@@ -6,6 +6,7 @@ import time
 
 import ledger
 import support
+from databases import chosen
 from django.db import connections, transaction
 from django.http import HttpResponse
 
@@ -20,21 +21,18 @@ except ImportError:
 in_a_transaction = getattr(transaction, "atomic", None) or transaction.commit_on_success
 
 
+def note_pid(unit):
+    unit.pid = chosen.backend_pid(connections[unit.alias].connection)
+
+
 def cursor_for(unit):
     cursor = connections[unit.alias].cursor()
-    unit.pid = backend_pid(connections[unit.alias].connection)
+    note_pid(unit)
     return cursor
 
 
-def backend_pid(raw):
-    """The backend's pid as the driver knows it, without asking the server."""
-    if hasattr(raw, "get_backend_pid"):
-        return raw.get_backend_pid()
-    return raw.info.backend_pid
-
-
 def insert(unit, cursor):
-    unit.sent = time.time()
+    unit.sent = unit.sent or time.time()
     cursor.execute("INSERT INTO ledger VALUES (%s)", [unit.key])
 
 
@@ -45,11 +43,16 @@ def transactional(unit):
         unit.stage = ledger.STATEMENT
         insert(unit, cursor)
         if unit.pause:
-            cursor.execute("SELECT pg_sleep(%s)", [unit.pause])
+            cursor.execute(chosen.SLEEP, [unit.pause])
         if unit.on_hold:
             unit.on_hold()
         unit.stage = ledger.COMMIT
 
+    if chosen.BEGIN_IS_SENT:
+        # The session is in use from the beginning of the block, and not from its first statement.
+        connections[unit.alias].ensure_connection()
+        note_pid(unit)
+        unit.sent = time.time()
     work()
 
 
@@ -85,7 +88,7 @@ def unfinished(unit):
 
 def reading(unit):
     support.fetch(unit.first, unit.alias)
-    unit.pid = backend_pid(connections[unit.alias].connection)
+    note_pid(unit)
 
 
 VIEWS = [transactional, autocommitting, twice, unfinished, reading]

@@ -20,7 +20,7 @@ def test_a_lost_commit_is_raised_and_never_sent_again(cluster, what):
                 sent = proxy.commits - before
                 scenario.require(sent == 1, sent, "COMMITs for", unit)
                 scenario.require_success([workers.do()])
-        count = "SELECT count(*) FROM ledger WHERE key = %s"
+        count = "SELECT count(*) FROM ledger WHERE name = %s"
         for unit in scenario.ledger.visible():
             there = cluster.ask(count, unit.key)
             scenario.require(there == (what == "answer"), there, "rows of", unit)

@@ -8,11 +8,12 @@ import contenders
 import pytest
 import support
 from clients import Workers
-from later import later
-from proxy import Proxy, error_response
+from databases import chosen
+from proxy import Proxy
 from scenarios import Scenario, settings, through
+from support import later
 
-STARTING = error_response("57P03", "the database system is starting up")
+REFUSAL = chosen.refusal(*chosen.PASSING[0])
 MANY = 16
 
 
@@ -25,12 +26,10 @@ def proxy(cluster):
 @pytest.fixture
 def locked(cluster):
     """A role with a password."""
-    cluster.query("CREATE ROLE locked LOGIN PASSWORD 'first'")
-    cluster.query("GRANT ALL ON ledger TO locked")
+    cluster.create_role("locked", "first")
     yield {"USER": "locked", "PASSWORD": "first"}
     contenders.close_all()
-    cluster.query("DROP OWNED BY locked")
-    cluster.query("DROP ROLE locked")
+    cluster.drop_role("locked")
 
 
 def attempts(scenario, proxy, threads):
@@ -44,8 +43,8 @@ def attempts(scenario, proxy, threads):
 
 
 def test_many_threads_try_to_connect_about_as_often_as_a_single_thread(proxy):
-    proxy.answer = STARTING
-    with Scenario("server that starts for ever, %d threads" % MANY) as scenario:
+    proxy.answer = REFUSAL
+    with Scenario("server that refuses for ever, %d threads" % MANY) as scenario:
         with through(proxy), settings(CONNECT_DEADLINE=1.5):
             together = attempts(scenario, proxy, MANY)
             alone = attempts(scenario, proxy, 1)
@@ -58,8 +57,8 @@ def test_many_threads_try_to_connect_about_as_often_as_a_single_thread(proxy):
 
 
 def test_a_server_that_comes_up_within_the_deadline_costs_no_error(proxy):
-    proxy.answer = STARTING
-    with Scenario("server that starts for 1 s, %d threads" % MANY) as scenario:
+    proxy.answer = REFUSAL
+    with Scenario("server that refuses for 1 s, %d threads" % MANY) as scenario:
         with through(proxy), Workers(scenario.ledger, MANY) as workers:
             with later(1, lambda: setattr(proxy, "answer", None)):
                 workers.do_at_once()
@@ -125,7 +124,7 @@ def test_a_new_password_is_used_for_new_connections_only(cluster, locked):
     with Scenario("password changed") as scenario, through(cluster):
         with support.database_as(**locked), Workers(scenario.ledger) as workers:
             kept = workers.do()
-            cluster.query("ALTER ROLE locked PASSWORD 'second'")
+            cluster.change_password("locked", "second")
             scenario.injected = 1
             scenario.require(workers.do().pid == kept.pid, "the kept session is not used")
             with support.database_as(PASSWORD="second"):
@@ -135,7 +134,7 @@ def test_a_new_password_is_used_for_new_connections_only(cluster, locked):
 
 
 def keepalive(raw):
-    line = socket.fromfd(raw.fileno(), socket.AF_INET, socket.SOCK_STREAM)
+    line = socket.fromfd(chosen.fileno(raw), socket.AF_INET, socket.SOCK_STREAM)
     try:
         options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
         on = line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
@@ -149,6 +148,7 @@ def test_keepalives_are_on(cluster, ours):
         assert support.in_thread(look_at_keepalives) == [1, 30, 10, 3]
 
 
+@support.only_on("postgresql", "MySQL's drivers have no such options")
 def test_keepalives_in_the_users_options_win(cluster, ours):
     with through(cluster, keepalives_idle=7, keepalives_interval=8, keepalives_count=5):
         assert support.in_thread(look_at_keepalives) == [1, 7, 8, 5]

@@ -5,11 +5,14 @@ from __future__ import absolute_import
 import time
 
 import pytest
+import support
 from clients import Clients, Workers
 from cluster import Cluster
-from later import later
 from outages import Outages
 from scenarios import Scenario, repeat, settings, through
+from support import later
+
+pytestmark = support.only_on("postgresql", "libpq chooses the server that takes writes")
 
 #: Seconds from the promotion to the first write.
 SOON = 2
@@ -29,7 +32,6 @@ def clusters():
     started = [Cluster()]
     try:
         started[0].start()
-        started[0].query("CREATE TABLE ledger (key text)")
         yield started
     finally:
         for cluster in started:

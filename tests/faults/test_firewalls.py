@@ -5,17 +5,16 @@ from __future__ import absolute_import
 import pytest
 import scenarios
 from clients import Workers
-from cluster import CLIENTS, Cluster
-from later import later
+from cluster import Cluster
 from namespaces import DROP, RESET, Namespace, why_not
 from scenarios import Scenario, repeat, settings, through
+from support import later
 
 SLACK = 0.5
-PORTS = "SELECT client_port FROM pg_stat_activity WHERE application_name = %s"
 
 
-@pytest.fixture
-def town(missing):
+@pytest.fixture(scope="module")
+def distant(missing):
     """A namespace with a server in it."""
     reason = why_not()
     if reason:
@@ -24,11 +23,15 @@ def town(missing):
         cluster = Cluster(namespace.host, namespace)
         try:
             cluster.start()
-            cluster.query("CREATE TABLE ledger (key text)")
             yield cluster
         finally:
-            namespace.heal()
             cluster.stop()
+
+
+@pytest.fixture
+def town(distant):
+    yield distant
+    distant.namespace.heal()
 
 
 def timeout():
@@ -37,7 +40,7 @@ def timeout():
 
 def forget(cluster, verdict):
     """Let the firewall forget the present connections."""
-    ports = ", ".join(str(port) for port, in cluster.query(PORTS, CLIENTS))
+    ports = ", ".join(map(str, cluster.client_ports()))
     cluster.namespace.block("tcp sport { %s }" % ports, verdict)
 
 

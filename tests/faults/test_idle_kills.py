@@ -15,9 +15,6 @@ from killer import Killer
 from scenarios import Scenario, through
 
 VIEWS = ("transactional", "autocommitting")
-# A session that was just opened is idle too, for the moment before its first statement.
-IDLE = "state = 'idle' AND state_change < clock_timestamp() - interval '5 ms'"
-ANY = "true"
 
 
 @contextlib.contextmanager
@@ -55,7 +52,7 @@ def test_sessions_terminated_while_idle_cost_nothing(cluster):
     killer = Killer(cluster)
     with Scenario("idle session terminated") as scenario, through(cluster):
         with four_that_work_in_step(scenario.ledger):
-            scenario.injected = killer.terminate(1000, IDLE)
+            scenario.injected = killer.terminate(1000, cluster.IDLE)
         within = require_none_before_the_window(scenario, killer)
         # With few kills, twice the share of errors can be chance.
         most = (0.02 if scenarios.full else 0.04) * scenario.injected
@@ -67,7 +64,7 @@ def test_sessions_terminated_while_idle_for_a_moment_cost_nothing(cluster):
     killer = Killer(cluster)
     with Scenario("idle session of a busy pool terminated") as scenario, through(cluster):
         with Clients(scenario.ledger, 4, idle=(0.05, 0.1), views=VIEWS):
-            scenario.injected = killer.terminate(500, IDLE)
+            scenario.injected = killer.terminate(500, cluster.IDLE)
         require_none_before_the_window(scenario, killer)
 
 
@@ -120,7 +117,7 @@ def test_a_session_terminated_in_any_state_costs_only_the_transaction_that_used_
     killer = Killer(cluster)
     with Scenario("session terminated in any state") as scenario, through(cluster):
         with Clients(scenario.ledger, 4, pause=0.01):
-            scenario.injected = killer.terminate(1000, ANY)
+            scenario.injected = killer.terminate(1000, cluster.ANY)
         scenario.require_in_use(killer)
         pids = [unit.pid for unit in scenario.ledger.visible()]
         scenario.require(len(pids) == len(set(pids)), "one session, several errors")

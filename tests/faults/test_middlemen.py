@@ -8,17 +8,23 @@ import time
 import contenders
 import pytest
 import scenarios
+import support
 from clients import Clients, Workers
-from later import later
 from middlemen import HAProxy, PgBouncer, find_program
 from outages import Outages
 from scenarios import Scenario, repeat, settings, through
+from support import later
 
 SIGNALS = {"SIGTERM": signal.SIGTERM, "kill -9": signal.SIGKILL}
 SLACK = 0.5
 
 
-@pytest.fixture(params=[PgBouncer, HAProxy], ids=["pgbouncer", "haproxy"])
+only_pgbouncer = support.only_on("postgresql", "PgBouncer speaks PostgreSQL's protocol alone")
+
+
+@pytest.fixture(
+    params=[pytest.param(PgBouncer, marks=only_pgbouncer), HAProxy], ids=["pgbouncer", "haproxy"]
+)
 def middleman(request, cluster, missing):
     if find_program(request.param.name) is None:
         missing("%s is not installed" % request.param.name)
@@ -54,6 +60,7 @@ def test_a_middleman_killed_during_work_costs_only_units_whose_session_was_in_us
         scenario.require_in_use(outages)
 
 
+@only_pgbouncer
 def test_pgbouncer_without_its_server_is_noticed_within_the_check_timeout(cluster, missing):
     if find_program("pgbouncer") is None:
         missing("pgbouncer is not installed")

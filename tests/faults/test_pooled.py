@@ -2,23 +2,16 @@
 
 from __future__ import absolute_import
 
-import os
-
 import pytest
 from clients import Workers
+from databases import chosen
 from proxy import Proxy
 from scenarios import Scenario, repeat, seconds_to_connect, settings, through
-from support import wait_until
+from support import later, wait_until
 
 #: Seconds that the first request may take beyond its connect, however many sessions have died.
 MORE = 0.05
-SUICIDE = "SELECT pg_terminate_backend(pg_backend_pid())"
-
-
-def terminate(cluster, pids):
-    for pid in pids:
-        cluster.query("SELECT pg_terminate_backend(%s)", pid)
-    wait_until(lambda: not any(os.path.exists("/proc/%d" % pid) for pid in pids))
+LONG = chosen.SLEEP % 30
 
 
 @pytest.mark.parametrize("count", [4, 8, 32])
@@ -27,7 +20,7 @@ def test_the_first_request_does_not_pay_for_each_dead_connection(cluster, count)
         for _ in repeat(10):
             with Workers(scenario.ledger, count) as workers:
                 pids = [unit.pid for unit in workers.at_once()]
-                terminate(cluster, pids)
+                cluster.kill(pids)
                 scenario.injected += len(set(pids))
                 bound = MORE + seconds_to_connect()
                 scenario.require_within(bound, [workers.do()])
@@ -39,7 +32,7 @@ def test_the_loss_of_a_pooled_connection_costs_no_living_connection(cluster, our
         for _ in repeat(10):
             with Workers(scenario.ledger, 8) as workers:
                 before = [unit.pid for unit in workers.at_once()]
-                terminate(cluster, before[:1])
+                cluster.kill(before[:1])
                 scenario.injected += 1
                 # Some connections may have been taken before the loss was known: they are checked
                 # next.
@@ -54,7 +47,7 @@ def test_after_a_loss_connections_that_died_in_silence_are_found_before_their_us
         with through(proxy), settings(CHECK_AFTER=60, CHECK_TIMEOUT=0.5):
             with Workers(scenario.ledger, 4) as workers:
                 workers.at_once()
-                lost = workers.do("reading", first=SUICIDE)
+                lost = workers.do("reading", first=chosen.SUICIDE)
                 scenario.require(lost.is_visible, "not raised:", lost)
                 proxy.stall()
                 scenario.injected = 3
@@ -67,7 +60,13 @@ def test_a_loss_outside_a_transaction_costs_the_request_one_statement(cluster, o
     with Scenario("session lost in use, outside a transaction") as scenario, through(cluster):
         with Workers(scenario.ledger) as workers:
             for _ in repeat(100):
-                unit = workers.do("twice", first=SUICIDE)
+                with later(0, lambda: kill_the_sleeper(cluster)):
+                    unit = workers.do("twice", first=LONG)
                 scenario.injected += 1
                 scenario.require(unit.error is not None, "not raised:", unit)
         scenario.require_success()
+
+
+def kill_the_sleeper(cluster):
+    wait_until(lambda: cluster.running(LONG))
+    cluster.kill(cluster.running(LONG))

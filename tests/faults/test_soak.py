@@ -16,7 +16,6 @@ from scenarios import Scenario, number, settings, through
 
 #: Seconds from one fault to the next.
 PACE = 0.05
-SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
 VIEWS = ("transactional", "autocommitting")
 
 
@@ -25,18 +24,18 @@ class Faults(object):
 
     def __init__(self, cluster, proxy):
         self.cluster, self.proxy, self.killer = cluster, proxy, Killer(cluster)
-        often = [self.terminate_idle, self.terminate_any, self.stall, self.stop_a_backend]
+        often = [self.terminate_idle, self.terminate_any, self.stall, self.stop_a_process]
         often += [proxy.cut, proxy.reset, self.swallow, self.lose_request, self.lose_answer]
-        self.choices = 8 * often + [self.restart_fast, self.restart_immediate, self.crash]
+        self.choices = 8 * often + [self.restart, self.restart_at_once, self.crash]
 
     def inject(self):
         random.choice(self.choices)()
 
     def terminate_idle(self):
-        self.killer.terminate_one("state = 'idle'")
+        self.killer.terminate_one(self.cluster.IDLE)
 
     def terminate_any(self):
-        self.killer.terminate_one("true")
+        self.killer.terminate_one(self.cluster.ANY)
 
     def stall(self):
         self.proxy.stall()
@@ -49,11 +48,11 @@ class Faults(object):
         time.sleep(PACE)
         self.proxy.cut()
 
-    def stop_a_backend(self):
-        pids = self.cluster.backends()[-1:]
-        send(pids, signal.SIGSTOP)
+    def stop_a_process(self):
+        pid = self.cluster.processes()[-1]
+        send(pid, signal.SIGSTOP)
         time.sleep(PACE)
-        send(pids, signal.SIGCONT)
+        send(pid, signal.SIGCONT)
 
     def lose_request(self):
         self.proxy.lose = "request"
@@ -61,28 +60,22 @@ class Faults(object):
     def lose_answer(self):
         self.proxy.lose = "answer"
 
-    def restart_fast(self):
-        self.cluster.restart("fast")
+    def restart(self):
+        self.cluster.restart()
 
-    def restart_immediate(self):
-        self.cluster.restart("immediate")
+    def restart_at_once(self):
+        self.cluster.restart(self.cluster.at_once)
 
     def crash(self):
-        watching = self.cluster.connect()
-        if send(self.cluster.backends()[-1:], signal.SIGKILL):
-            self.cluster.wait_for_the_end_of(watching)
-            self.cluster.wait_until_it_accepts()
-        watching.close()
+        self.cluster.crash()
 
 
-def send(pids, what):
-    """Send a signal. Return whether all processes were there to get it."""
+def send(pid, what):
+    """Send a signal, if the process is there."""
     try:
-        for pid in pids:
-            os.kill(pid, what)
+        os.kill(pid, what)
     except OSError:
-        return False
-    return len(pids) > 0
+        pass
 
 
 def open_descriptors():
@@ -102,14 +95,14 @@ def is_back_at(before):
 
 def no_other_session(cluster):
     """Whether all sessions but the one that asks have ended, some time after their clients."""
-    return support.wait_until(lambda: cluster.ask(SESSIONS) == 1)
+    return support.wait_until(lambda: cluster.count_sessions() == 1)
 
 
 def test_a_soak_of_random_faults_leaves_no_wrong_row_and_no_leak(cluster):
     with Scenario("soak: a random fault every 50 ms") as scenario:
         with Proxy(cluster) as proxy, through(proxy), settings(CHECK_TIMEOUT=0.5):
             warm_up(scenario, cluster)
-        scenario.require(no_other_session(cluster), cluster.ask(SESSIONS), "sessions at first")
+        scenario.require(no_other_session(cluster), cluster.count_sessions(), "sessions at first")
         before = open_descriptors()
         with Proxy(cluster) as proxy, through(proxy), settings(CHECK_TIMEOUT=0.5):
             faults, began = Faults(cluster, proxy), time.time()
@@ -124,7 +117,7 @@ def test_a_soak_of_random_faults_leaves_no_wrong_row_and_no_leak(cluster):
             scenario.require(served(scenario), "the last units were not served")
         cluster.ask("SELECT 1")
         scenario.require(is_back_at(before), open_descriptors(), "descriptors, before", before)
-        scenario.require(no_other_session(cluster), cluster.ask(SESSIONS), "sessions at the end")
+        scenario.require(no_other_session(cluster), cluster.count_sessions(), "sessions at the end")
 
 
 def served(scenario):

@@ -62,8 +62,8 @@ def test_a_shot_at_any_step_of_work_that_finds_its_connection_dead_does_no_harm(
 
 def kill_sessions():
     # With a time-out, as in support.kill_backends(), each of them takes a tenth of a second.
-    sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity" + support.THEIRS
-    support.query(sql, None, *support.NAMES)
+    sql = "SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) AS pid"
+    support.query(sql, None, support.backends())
     assert wait_until(lambda: support.backends() == [])
 
 

@@ -10,24 +10,29 @@ from measured.requests import timer
 #: A thousand stacks of the usual 8 MB may need more memory than a machine gives.
 STACK = 512 * 1024
 
-#: The name is in the OPTIONS of the contender.
-SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'crowd'"
+#: By Django's name of the database. The contender's settings have the name.
+SESSIONS = {
+    "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'crowd'",
+    # Without those of the watcher, who has the same account.
+    "mysql": "SELECT count(*) FROM information_schema.processlist"
+    " WHERE user = 'crowd' AND id <> connection_id()",
+}
 
 
 class Watcher(threading.Thread):
     """Counts the crowd's sessions, from a session of its own, until it is stopped."""
 
-    def __init__(self, raw):
+    def __init__(self, raw, vendor):
         super(Watcher, self).__init__()
         self.daemon = True
         self.most = self.looks = 0
-        self._raw = raw
+        self._raw, self._sessions = raw, SESSIONS[vendor]
         self._end = threading.Event()
 
     def run(self):
         cursor = self._raw.cursor()
         while not self._end.is_set():
-            cursor.execute(SESSIONS)
+            cursor.execute(self._sessions)
             self.most = max(self.most, cursor.fetchone()[0])
             self._raw.rollback()
             self.looks += 1
@@ -67,9 +72,9 @@ class Crowd(object):
         return timer() - begin
 
 
-def measure(requests, threads, each, raw):
+def measure(requests, threads, each, raw, vendor):
     """Let ``threads`` threads make ``each`` requests each. Return what happened."""
-    crowd, watcher = Crowd(requests, threads, each), Watcher(raw)
+    crowd, watcher = Crowd(requests, threads, each), Watcher(raw, vendor)
     watcher.start()
     seconds = crowd.run()
     watcher.stop()

@@ -16,3 +16,11 @@ INSTALLED_APPS = ["measured"] + CONTENDER["apps"]
 MIDDLEWARE = []
 MIDDLEWARE_CLASSES = CONTENDER["middleware"]
 globals().update(CONTENDER["settings"])
+
+try:
+    import pymysql
+except ImportError:
+    pass
+else:
+    # It is installed only where it takes the place of MySQLdb.
+    pymysql.install_as_MySQLdb()

@@ -41,7 +41,9 @@ class Worker(object):
         return memory.measure(lambda: self._requests.get("/one/"), most, seconds)
 
     def crowd(self, threads, each):
-        return crowd.measure(self._requests, threads, each, connector()())
+        from django.db import connection
+
+        return crowd.measure(self._requests, threads, each, connector()(), connection.vendor)
 
     def pool(self, name, threads, seconds):
         return 1e6 * bare_pools.measure(name, connector(), threads, seconds)
@@ -51,25 +53,44 @@ class Worker(object):
         from django.db import connections
 
         driver = sys.modules[connections["default"].__class__.__module__].Database
-        versions = sys.version, django.get_version(), driver.__name__, driver.__version__
+        versions = sys.version, django.get_version(), driver.__name__, version(driver)
         return "Python %s, Django %s, %s %s" % tuple(words.split()[0] for words in versions)
 
 
-def connector():
-    """Opens connections by psycopg2, with the parameters of the database."""
-    import psycopg2
-    from django.conf import settings
+def version(driver):
+    # PyMySQL's __version__ is that of the mysqlclient for which it stands in; mysqlclient has none.
+    for name in ("VERSION_STRING", "__version__"):
+        if hasattr(driver, name):
+            return getattr(driver, name)
+    return "%d.%d.%d" % driver.version_info[:3]
 
-    names = {
-        "NAME": "dbname",
-        "USER": "user",
-        "PASSWORD": "password",
-        "HOST": "host",
-        "PORT": "port",
-    }
-    database = settings.DATABASES["default"]
-    parameters = dict((names[name], str(database[name])) for name in names)
-    return functools.partial(psycopg2.connect, sslmode="require", **parameters)
+
+def connector():
+    """Opens connections without Django, with the parameters of the database."""
+    from django.db import connection
+
+    return CONNECTORS[connection.vendor](connection.settings_dict)
+
+
+def postgres_connector(database):
+    import psycopg2
+
+    where = {"host": database["HOST"], "port": database["PORT"], "dbname": database["NAME"]}
+    login = {"user": database["USER"], "password": database["PASSWORD"], "sslmode": "require"}
+    return functools.partial(psycopg2.connect, **dict(where, **login))
+
+
+def mariadb_connector(database):
+    import MySQLdb
+
+    where = {"host": database["HOST"], "port": int(database["PORT"]), "database": database["NAME"]}
+    login = {"user": database["USER"], "password": database["PASSWORD"]}
+    return functools.partial(
+        MySQLdb.connect, ssl=database["OPTIONS"]["ssl"], **dict(where, **login)
+    )
+
+
+CONNECTORS = {"postgresql": postgres_connector, "mysql": mariadb_connector}
 
 
 def obey(orders, answers):

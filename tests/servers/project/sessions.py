@@ -23,15 +23,20 @@ def set_up():
     return persistconn
 
 
+#: By vendor: a statement that sleeps, and tells its tag and its session.
+ASK = {
+    "postgresql": "SELECT CAST(%s AS text), pg_backend_pid(), pg_sleep(%s)",
+    "mysql": "SELECT %s, connection_id(), sleep(%s)",
+}
+
+
 def ask(tag="", seconds=0, alias="default"):
     """Have a session sleep and echo the tag. Return the echo, the backend and this process."""
     from django.db import connections
 
     cursor = connections[alias].cursor()
     try:
-        cursor.execute(
-            "SELECT CAST(%s AS text), pg_backend_pid(), pg_sleep(%s)", [tag, float(seconds)]
-        )
+        cursor.execute(ASK[connections[alias].vendor], [tag, float(seconds)])
         echo, backend, slept = cursor.fetchone()
     finally:
         cursor.close()

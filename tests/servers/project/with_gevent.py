@@ -12,3 +12,12 @@ except ImportError:
     from psycogreen.gevent import patch_psycopg
 
     patch_psycopg()
+
+try:
+    import pymysql
+except ImportError:
+    pass
+else:
+    # Written in Python, it waits as gevent does. Django asks for this version of mysqlclient.
+    pymysql.version_info = (2, 2, 8, "final", 0)
+    pymysql.install_as_MySQLdb()

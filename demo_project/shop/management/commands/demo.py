@@ -1,7 +1,6 @@
 from __future__ import print_function
 
 import json
-import os
 import platform
 import sys
 from contextlib import contextmanager
@@ -12,9 +11,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
 import persistconn
-from demo_project.postgres import NoPostgres, PrivatePostgres
-from demo_project.settings import database_from_url
-from demo_project.witness import DatabaseTrouble, Witness
+from demo_project.private import NoServer
+from demo_project.settings import SERVERS, database_from_url
+from demo_project.witness import DatabaseTrouble, witness_of
 
 try:
     from demo_project.comparison import Comparison
@@ -24,6 +23,11 @@ except ImportError as error:
 
 class Command(BaseCommand):
     help = "Measures requests with stock Django and with persistconn, then kills their connections."
+    # Checks of models would ask a MariaDB that has not started.
+    if django.VERSION < (1, 7):
+        requires_model_validation = False
+    else:
+        requires_system_checks = []
 
     def create_parser(self, *args, **kwargs):
         parser = super(Command, self).create_parser(*args, **kwargs)
@@ -34,6 +38,12 @@ class Command(BaseCommand):
             "--clients", type=int, help="HTTP clients to send them; as many as threads if not given"
         )
         add("--threads", type=int, default=4, help="threads of the server")
+        # settings.py reads this one.
+        add(
+            "--database",
+            choices=sorted(SERVERS),
+            help="start a server of this kind; if not given, DATABASE_URL, else postgresql",
+        )
         add("--max-conns", type=int, help="PERSISTCONN_MAX_CONNS; without it there is no bound")
         return parser
 
@@ -44,7 +54,7 @@ class Command(BaseCommand):
         try:
             with database(threads) as witness:
                 problems = compare(witness, requests, clients, threads)
-        except (DatabaseTrouble, NoPostgres) as error:
+        except (DatabaseTrouble, NoServer) as error:
             raise CommandError(str(error))
         except KeyboardInterrupt:
             raise CommandError("interrupted")
@@ -54,20 +64,22 @@ class Command(BaseCommand):
 
 @contextmanager
 def database(threads):
-    """What DATABASE_URL names, or a private PostgreSQL, with the tables of the demo in it."""
-    if os.environ.get("DATABASE_URL"):
-        with Witness(connections["default"]) as witness:
+    """What DATABASE_URL names, or a private server, with the tables of the demo in it."""
+    if settings.PRIVATE_SERVER is None:
+        with witness_of(connections["default"]) as witness:
             yield witness
     else:
-        with PrivatePostgres(max_connections=threads + 50) as server:
-            connections["default"].settings_dict.update(database_from_url(server.url))
-            with Witness(connections["default"]) as witness:
+        with settings.PRIVATE_SERVER(max_connections=threads + 50) as server:
+            started = database_from_url(server.url)
+            started["OPTIONS"].update(server.options)
+            connections["default"].settings_dict.update(started)
+            with witness_of(connections["default"]) as witness:
                 yield witness
 
 
 def compare(witness, requests, clients, threads):
     versions = django.get_version(), platform.python_version(), witness.version()
-    say("Django {}, Python {}, PostgreSQL {}", *versions)
+    say("Django {}, Python {}, {}", *versions)
     say("{} clients, {} server threads, {} requests in each mode", clients, threads, requests)
     with Comparison(witness, clients, threads) as comparison:
         say(table([comparison.measure(mode, requests) for mode in ("stock Django", "persistconn")]))

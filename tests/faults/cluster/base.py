@@ -1,23 +1,29 @@
-"""A PostgreSQL that can be stopped, killed, reloaded, replicated and asked."""
+"""A server that can be stopped, killed, reloaded and asked, whichever database it is."""
 
 from __future__ import absolute_import
 
 import os
-import signal
 
+from databases import chosen
 from folder import Folder
 from support import driver, wait_until
 
-from demo_project.postgres import PrivatePostgres
-
-CLIENTS, ADMIN = "fault clients", "fault admin"
 PATIENCE = 30
-SIGNALS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT, "kill": signal.SIGKILL}
 
 
-class Cluster(Folder):
-    """A cluster from initdb to the removal of its folder; meanwhile its server comes and goes."""
+class Base(Folder):
+    """A server from the making of its data to the removal of its folder; it comes and goes.
 
+    Each database adds ``connect``, ``backends``, ``terminate_one``, ``reset``, ``reload`` and what
+    else tests ask of it.
+    """
+
+    #: The signals by which ``down`` ends the server.
+    signals = {}
+    #: The name of the signal that ends it at once and leaves nothing behind.
+    at_once = None
+    #: OPTIONS of the clients; those by which they ask for TLS.
+    options, tls = {}, {}
     process = None
     _admin = None
 
@@ -25,8 +31,9 @@ class Cluster(Folder):
         Folder.__init__(self, host, namespace, **settings)
 
     def start(self):
-        self.prepare(self.initdb)
+        self.prepare(self.make_data)
         self.up()
+        self.query("CREATE TABLE ledger (name varchar(100))")
         return self
 
     def up(self):
@@ -38,15 +45,11 @@ class Cluster(Folder):
         assert wait_until(self._accepts, PATIENCE), self.log()
 
     def launch(self):
-        serve = 'exec "$0" -D data >>log 2>&1 </dev/null'
-        self.process = self._run(
-            ["sh", "-c", serve, os.path.join(self.bin, "postgres")], self.folder
-        )
+        self.process = self.begin("exec %s >>log 2>&1 </dev/null" % self.life["serve"])
 
     def _accepts(self):
         if self.process.poll() is not None:
-            # After a kill -9 the server does not start before the last of the old backends has
-            # gone.
+            # After a kill -9 PostgreSQL does not start before the last of the old backends has gone.
             self.launch()
         try:
             self.connect(connect_timeout=5).close()
@@ -56,7 +59,7 @@ class Cluster(Folder):
 
     def down(self, mode="fast"):
         """Stop the server, and return when it is gone."""
-        self.process.send_signal(SIGNALS[mode])
+        self.process.send_signal(self.signals[mode])
         assert wait_until(lambda: self.process.poll() is not None, PATIENCE), self.log()
 
     def ensure_it_is_up(self):
@@ -72,8 +75,11 @@ class Cluster(Folder):
         """Stop the server; the guard then removes the folder."""
         self.forget_admin()
         if self.process is not None and self.process.poll() is None:
-            self.down("immediate")
-        PrivatePostgres.stop(self)
+            self.down(self.at_once)
+        if self.process is not None and os.path.exists(self.pid_file):
+            # Its pid may be another process's by now.
+            os.remove(self.pid_file)
+        Folder.stop(self)
 
     def log(self):
         with open(os.path.join(self.folder, "log")) as log:
@@ -82,7 +88,8 @@ class Cluster(Folder):
     # Questions and orders
 
     def connect(self, **options):
-        return driver.connect(**dict(self.parameters, application_name=ADMIN, **options))
+        """Return a session of the tests' own, in autocommit, which is no client's."""
+        raise NotImplementedError
 
     def wait_for_the_end_of(self, session):
         def has_ended():
@@ -107,7 +114,6 @@ class Cluster(Folder):
     def _query(self, sql, parameters):
         if self._admin is None:
             self._admin = self.connect()
-            self._admin.autocommit = True
         cursor = self._admin.cursor()
         cursor.execute(sql, parameters or None)
         return cursor.fetchall() if cursor.description else []
@@ -120,39 +126,6 @@ class Cluster(Folder):
         if admin is not None:
             admin.close()
 
-    def backends(self):
-        """The pids of the server's processes that serve the clients."""
-        sql = "SELECT pid FROM pg_stat_activity WHERE application_name = %s ORDER BY pid"
-        return [pid for pid, in self.query(sql, CLIENTS)]
-
-    def reload(self, **settings):
-        """Put settings into force for each session's next statement. None resets a setting."""
-        before = self._loaded_at()
-        for name, value in settings.items():
-            action = "RESET %s" % name if value is None else "SET %s = '%s'" % (name, value)
-            self.query("ALTER SYSTEM " + action)
-        self.query("SELECT pg_reload_conf()")
-        # The postmaster tells its backends before it lets another client in.
-        assert wait_until(lambda: self._loaded_at() > before, PATIENCE)
-
-    def _loaded_at(self):
-        session = self.connect()
-        try:
-            cursor = session.cursor()
-            cursor.execute("SELECT pg_conf_load_time()")
-            return cursor.fetchone()[0]
-        finally:
-            session.close()
-
-    def standby(self):
-        """A second cluster, a synchronous standby: without it this cluster commits nothing."""
-        other = Cluster(self.host)
-        source = ["-h", self.host, "-p", str(self.port), "-U", self.user]
-        copy = [os.path.join(self.bin, "pg_basebackup"), "-D", "data", "-R", "-c", "fast"]
-        other.prepare(lambda: other.call(*(copy + source)))
-        other.up()
-        self.reload(synchronous_standby_names="*")
-        return other
-
-    def promote(self):
-        self.query("SELECT pg_promote()")
+    def kill(self, pids):
+        """Terminate these sessions, and return when they are gone."""
+        chosen.kill(lambda sql, database=None, *values: self.query(sql, *values), pids)
