@@ -49,7 +49,12 @@ def start_thread(function, *args):
 
     Return False if no thread can start: too many run, or the interpreter is ending.
     """
-    return _start(thread_module.start_new_thread, function, args) if alive else False
+    try:
+        return _start(thread_module.start_new_thread, function, args) if alive else False
+    except:  # noqa: E722, as Python 2 clears names at its exit, also while a thread is in here
+        if alive:
+            raise
+        return False
 
 
 def start_named_thread(name, function):

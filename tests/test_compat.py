@@ -169,6 +169,16 @@ def test_no_thread_starts_after_the_exit_has_begun():
     assert python(SLOW_START, start=code) == "True"
 
 
+def test_a_start_that_the_exit_of_python_2_overtakes_returns_false(monkeypatch):
+    def clear_modules():
+        # Stands in for Python 2, which clears modules while a thread that it lets end is here.
+        monkeypatch.setattr(threads, "alive", None)
+        monkeypatch.setattr(threads, "_begin", None)
+
+    monkeypatch.setattr(threads, "_new_mark", clear_modules)
+    assert threads.start_thread(int) is False
+
+
 LIBRARIES = """
 import sys, time
 sys.path.insert(0, %(root)r)
