@@ -65,6 +65,9 @@ SETTINGS = {
     "MAX_KEPT": Setting(None, _is_count(0), "a whole number from 0 on or None (no bound)"),
     "CONNECT_DEADLINE": Setting(5, _is_wait, "a number of seconds or 0 (one try)"),
     "RECONNECT": Setting("orm", _is_word("orm", "always", "never"), "'orm', 'always' or 'never'"),
+    "HELD_TOO_LONG": Setting(
+        None, _is_positive_or_none, "a number of seconds above 0 or None (never warn)"
+    ),
     "MAX_IDLE": Setting(None, _is_positive_or_none, "a number of seconds above 0 or None (never)"),
 }
 

@@ -28,9 +28,13 @@ class Lease(object):
     or the close.
     """
 
-    __slots__ = "wrapper database home entries cursors is_own has_sent is_registered".split()
+    __slots__ = (
+        "wrapper database home entries cursors is_own has_sent is_registered used_at ref"
+        " __weakref__"
+    ).split()
 
     def __init__(self, wrapper):
+        self.ref = weakref.ref(self)
         # Weak, because the connection of a wrapper that is dropped must go with it.
         self.wrapper = weakref.ref(wrapper)
         self.database = None
@@ -45,6 +49,8 @@ class Lease(object):
         self.has_sent = False
         #: Whether Django's registry has the wrapper. If not, the code that made it must close it.
         self.is_registered = False
+        #: When the last cursor was made, on compat's clock; None: not since the checkout.
+        self.used_at = None
 
     @property
     def entry(self):
@@ -74,6 +80,8 @@ class Lease(object):
 
     def put(self, entry):
         self.entries[:] = (entry,)
+        entry.lease = self.ref
+        self.used_at = None
         self.is_own = self.has_sent = False
         if self.cursors.known or self.cursors.named:
             self.cursors.take()  # left over from a unit of work whose end was interrupted

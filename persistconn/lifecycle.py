@@ -51,14 +51,22 @@ def checkout(wrapper):
     try:
         entry = database.pool.acquire()
     except Exhausted as error:
-        from persistconn.errors import PoolTimeout
+        from persistconn import holders
 
-        raise PoolTimeout.after(error.waited, wrapper, database.pool)
+        raise holders.timeout(error.waited, wrapper, database.pool)
     if entry.raw is not None:
         dialect.adopt(wrapper, entry)
     held.put(entry)
     # Added once more, because a signal handler may have ended this unit of work since join().
     home[id(wrapper)] = held.wrapper
+    if database.values.held_too_long is not None:
+        _watch_holders()
+
+
+def _watch_holders():
+    from persistconn import holders  # noqa: F401, adds its chore
+
+    pools.start_housekeeper()
 
 
 def connect(wrapper, django_opens):
@@ -80,7 +88,7 @@ def open_new(wrapper, django_opens):
     CONNECT_DEADLINE seconds. Then the error is raised.
     """
     held = lease.of(wrapper)
-    slot, before = held.entry, dict(wrapper.__dict__)
+    slot, before, began = held.entry, dict(wrapper.__dict__), compat.monotonic()
     try:
         if slot is None:
             result = django_opens()
@@ -88,6 +96,7 @@ def open_new(wrapper, django_opens):
             result = slot.pool.gate.call(Opening(wrapper, held.database, django_opens))
         entry = accounting.account_opened(wrapper, held, slot)
         if entry is not None:
+            entry.slot.created_seconds = compat.monotonic() - began
             entry.carried = dialect.carried(wrapper, before, entry.pool.noted)
             dialect.commit_setup(wrapper, entry)
     except BaseException:
@@ -163,6 +172,7 @@ def cursor_made(wrapper, cursor, is_named=False):
         if not held.is_own and (not works.mine.in_orm or dialect.is_in_manual_mode(wrapper)):
             held.is_own = True
         held.has_sent = True
+        held.used_at = compat.monotonic()
         held.cursors.add(cursor, is_named)
     if wrapper.connection is None:
         cursor.close()  # another thread has just closed the wrapper

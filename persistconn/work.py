@@ -21,6 +21,11 @@ class Works(threading.local):
     def __init__(self):
         self.mine = self._by_ident[compat.get_ident()] = Work()
 
+    def find(self, wrappers):
+        """Return the Work that has this dict of wrappers, or None."""
+        every = list(self._by_ident.values())
+        return next((work for work in every if work.wrappers is wrappers), None)
+
     def find_home(self, wrapper):
         """Return the wrappers of the owner's unit of work, or None if that thread has no Work."""
         work = self.mine
@@ -52,6 +57,7 @@ class Work(object):
 
     def __init__(self):
         self.ident = compat.get_ident()
+        self.greenlet = compat.current_greenlet()
         self.turn = None
         self.in_orm = 0  # the depth of nested calls of the ORM
         # The ids of the wrappers that were open when this request began; None: no start was seen.

@@ -65,8 +65,10 @@ class Pool(object):
         self._idle = []
         self._waiters = collections.deque()  # weak references, in the order of arrival
         self._slots = []
-        self._opened = self._reused = 0
-        self._wait_seconds = 0.0
+        self._opened = self._reused = self._timeouts = 0
+        self._wait_seconds = self._used_seconds = self._created_seconds = 0.0
+        # All numbers that there were. A set, because threads may add to it at the same moment.
+        self._numbers_in_use = set()
         self._discarded = collections.defaultdict(int)
 
     def __repr__(self):
@@ -90,9 +92,18 @@ class Pool(object):
                 raise
             if fault is None:
                 entry.slot.reused += 1
+                entry.slot.taken_at = entry.used_at
                 break
             entry = self._exchange(entry, fault)
+        in_use = len(self._slots) - len(self._idle)
+        if in_use not in self._numbers_in_use:
+            self._note(in_use)
         return entry
+
+    def _note(self, in_use):
+        # Other threads may have slots at this moment that they will not get.
+        max_conns = self.values.max_conns
+        self._numbers_in_use.add(in_use if max_conns is None else min(in_use, max_conns))
 
     def _take(self):
         try:
@@ -124,6 +135,7 @@ class Pool(object):
             other = None
         if other is None:
             entry.slot.is_open = False
+            entry.slot.taken_at = compat.monotonic()
             return Entry(self, entry.slot, self.generation)
         other.is_idle = False
         self._free(entry.slot)
@@ -144,6 +156,7 @@ class Pool(object):
             self._put_back(entry)
             raise
         if entry is None:
+            self._timeouts += 1
             raise Exhausted(waited)
         return entry
 
@@ -211,6 +224,7 @@ class Pool(object):
             reason = reason or "surplus"
         if reason is not None:
             return self.discard(entry, reason)
+        entry.slot.given_back(entry.used_at)
         entry.is_idle = True
         self._idle.append(entry)
         if self._waiters:
@@ -273,7 +287,10 @@ class Pool(object):
             self._slots.remove(slot)
         except ValueError:
             return False
+        slot.given_back(compat.monotonic())
         self._reused += slot.reused
+        self._used_seconds += slot.used_seconds
+        self._created_seconds += slot.created_seconds
         slot.unwatch()
         return True
 
@@ -319,6 +336,11 @@ class Pool(object):
                 if slot.is_taken and self._free(slot):
                     self._count("closed by caller")
 
+    def in_use(self):
+        """Return the slots of the connections in use, or about to be opened."""
+        slots = list(self._slots)
+        return [slot for slot in slots if slot.is_taken and slot.taken_at is not None]
+
     def find_slot(self, raw):
         """Return a raw connection's slot in this pool, or None."""
         return next((slot for slot in list(self._slots) if slot.raw() is raw), None)
@@ -350,13 +372,21 @@ class Pool(object):
         # Meanwhile one may have been freed and another taken: only one of them is there now.
         there = set(list(self._slots))
         slots = [slot for slot in taken if slot in there]
+        in_use = max(0, len(slots) - idle)
+        since = [slot.taken_at for slot in slots]
+        now = compat.monotonic()
         return {
             "opened": self._opened,
             "reused": self._reused + sum(slot.reused for slot in slots),
             "idle": idle,
-            "in_use": max(0, len(slots) - idle),
+            "in_use": in_use,
+            "max_in_use": max(list(self._numbers_in_use) + [in_use]),
+            "oldest_in_use": max([0.0] + [now - begin for begin in since if begin is not None]),
             "waiting": len([ref for ref in list(self._waiters) if ref() is not None]),
+            "timeouts": self._timeouts,
             "wait_seconds": self._wait_seconds,
+            "created_seconds": self._created_seconds + sum(slot.created_seconds for slot in slots),
+            "used_seconds": self._used_seconds + sum(slot.used_seconds for slot in slots),
             "discarded": dict(self._discarded),
         }
 

@@ -2,6 +2,7 @@
 
 import weakref
 
+from persistconn import compat
 from persistconn.pool.entry import Entry
 
 
@@ -18,6 +19,10 @@ class Slot(object):
         "is_open",
         "is_counted",
         "reused",
+        "taken_at",
+        "_warned_at",
+        "used_seconds",
+        "created_seconds",
         "_entry",
         "_watched",
     )
@@ -28,12 +33,30 @@ class Slot(object):
         self.is_open = False  # whether its connection has been counted as opened
         self.is_counted = False  # whether its connection's end has been counted under a reason
         self.reused = 0
+        self.taken_at = compat.monotonic()  # the time of the checkout; None while idle
+        self._warned_at = None
+        self.used_seconds = self.created_seconds = 0.0
         self._entry = self._watched = None
+
+    def given_back(self, now):
+        """Note the end of a checkout."""
+        taken_at, self.taken_at = self.taken_at, None
+        if taken_at is not None:
+            self.used_seconds += now - taken_at
 
     def give_to(self, entry):
         """Belong to an entry. If the entry is lost before it is opened, this slot is freed."""
         self._entry = weakref.ref(entry)
         self._watch(entry)
+
+    def entry(self):
+        """Return its entry, or None if that does not exist any more."""
+        return self._entry()
+
+    def is_first_warning(self):
+        """Whether nobody has asked this since the checkout."""
+        before, self._warned_at = self._warned_at, self.taken_at
+        return before != self._warned_at
 
     def has_entry(self):
         """Whether its entry still exists: in a lease, in the pool, or in a running function."""

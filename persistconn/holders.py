@@ -1,0 +1,177 @@
+"""Who holds the connections in use, for a PoolTimeout's message and for HELD_TOO_LONG.
+
+Everything is found when somebody asks: a lease has the time of its last use, a slot that of its
+checkout, and the interpreter knows where each thread is.
+"""
+
+import logging
+import os
+import threading
+
+from persistconn import compat
+from persistconn.databases import pools
+from persistconn.django_versions import dialect
+from persistconn.drivers.base import ACTIVE, IDLE
+from persistconn.errors import PoolTimeout
+from persistconn.pool import housekeeper
+from persistconn.work import works
+
+logger = logging.getLogger("persistconn")
+
+MESSAGE = (
+    "No connection to database '%(alias)s' (%(name)s) became free in %(waited).2f seconds: of"
+    " MAX_CONNS %(bound)d there are %(in_use)d in use and %(idle)d idle, and %(waiting)d others"
+    " wait."
+)
+
+#: The message of a PoolTimeout describes as many holders; the log record has all.
+IN_A_MESSAGE = 3
+
+#: Frames of these packages do not tell what a thread does with its connection.
+_NOT_TOLD = frozenset(["django", "persistconn"])
+_LIBRARIES = os.path.dirname(os.__file__), "site-packages", "dist-packages"
+
+
+class Holder(object):
+    """Whoever has a connection of a pool in use, as of now. Times are in seconds."""
+
+    def __init__(self, pool, slot, now):
+        entry = slot.entry()
+        lease = None if entry is None or entry.lease is None else entry.lease()
+        work = None if lease is None else works.find(lease.home)
+        self.slot = slot
+        self.alias = pool.alias
+        self.held_seconds = now - (slot.taken_at or now)
+        used_at = None if lease is None else lease.used_at
+        self.unused_seconds = min(self.held_seconds, now - (used_at or slot.taken_at or now))
+        self.thread = _name(work)
+        self.work = _label(work)
+        self.status = _status(entry)
+        self.in_transaction = _in_transaction(self.status, entry, lease)
+        self.where = [] if work is None else _where(compat.frame_of(work.ident, work.greenlet))
+
+    def __str__(self):
+        words = [self.thread]
+        if self.work:
+            words.append(" (%s)" % self.work)
+        words.append(" for %.1f s, unused for %.1f s" % (self.held_seconds, self.unused_seconds))
+        words.append(", %s" % self._doing())
+        if self.where:
+            words.append(", now at %s" % ", called from ".join(self.where))
+        return "".join(words)
+
+    def _doing(self):
+        if self.status == ACTIVE:
+            return "in a query"
+        if self.in_transaction is None:
+            return "in an unknown state"
+        return "in a transaction" if self.in_transaction else "outside a transaction"
+
+    def as_dict(self):
+        names = "alias thread work held_seconds unused_seconds in_transaction where".split()
+        return dict((name, getattr(self, name)) for name in names)
+
+
+def of(pool):
+    """Return a Holder for each connection of a pool that is in use, the longest-held first."""
+    now = compat.monotonic()
+    found = [Holder(pool, slot, now) for slot in pool.in_use()]
+    return sorted(found, key=lambda holder: -holder.held_seconds)
+
+
+def timeout(waited, wrapper, pool):
+    """Return the PoolTimeout of a thread that has waited, and log who holds the connections."""
+    numbers, found = dict(pool.stats(), bound=pool.values.max_conns, waited=waited), of(pool)
+    numbers.update(alias=wrapper.alias, name=wrapper.settings_dict["NAME"])
+    message = MESSAGE % numbers
+    error = PoolTimeout("%s Held by %s." % (message, _in_short(found)))
+    error.holders = [holder.as_dict() for holder in found]
+    extra = dict(alias=wrapper.alias, waited=waited, holders=error.holders)
+    logger.warning("%s Held by %s.", message, "; ".join(map(str, found)), extra=extra)
+    return error
+
+
+def _in_short(holders):
+    told = [str(holder) for holder in holders[:IN_A_MESSAGE]]
+    if len(holders) > len(told):
+        told.append("and %d more" % (len(holders) - len(told)))
+    return "; ".join(told)
+
+
+def _name(work):
+    if work is None:
+        return "an unknown thread"
+    for thread in threading.enumerate():
+        if thread.ident == work.ident:
+            return thread.name
+    return "thread %d" % work.ident
+
+
+def _label(work):
+    """Return the method and the path of a request, without its query, or a unit of work's name."""
+    if work is None:
+        return None
+    request = work.request
+    if request:
+        method = request.get("REQUEST_METHOD") or request.get("method") or request.get("type", "")
+        path = request.get("PATH_INFO") or request.get("path", "")
+        return ("%s %s" % (method, path))[:200]
+    unit = work.unit and work.unit()
+    return None if unit is None else unit.name
+
+
+def _status(entry):
+    """Return the driver's transaction status, or None if it does not tell."""
+    try:
+        return None if entry is None or entry.raw is None else entry.driver.status(entry.raw)
+    except Exception:  # its thread may be closing it at this moment
+        return None
+
+
+def _in_transaction(status, entry, lease):
+    if entry is not None and entry.raw is None:
+        return False
+    if status is not None and status != ACTIVE:
+        return status != IDLE
+    wrapper = None if lease is None else lease.wrapper()
+    return None if wrapper is None else dialect.is_in_a_block(wrapper)
+
+
+def _where(frame):
+    """Return the innermost place outside Django and persistconn, and the project's innermost one."""
+    told = []
+    while frame is not None:
+        package = frame.f_globals.get("__name__", "").partition(".")[0]
+        path = frame.f_code.co_filename
+        if package not in _NOT_TOLD:
+            is_library = any(part in path for part in _LIBRARIES)
+            if not told or not is_library:
+                place = os.sep.join(path.split(os.sep)[-2:])
+                told.append("%s:%d in %s" % (place, frame.f_lineno, frame.f_code.co_name))
+            if not is_library:
+                break
+        frame = frame.f_back
+    return told
+
+
+def _watch():
+    """Warn of holders beyond HELD_TOO_LONG. Return whether a connection may be held too long yet."""
+    left = False
+    for pool in pools.all():
+        limit = pool.values.held_too_long
+        if limit is None:
+            continue
+        for holder in of(pool):
+            left = True
+            is_idle = holder.status != ACTIVE and not holder.in_transaction
+            if is_idle and holder.unused_seconds >= limit and holder.slot.is_first_warning():
+                logger.warning(
+                    "A connection to database '%s' is held without use: %s.",
+                    pool.alias,
+                    holder,
+                    extra={"alias": pool.alias, "holders": [holder.as_dict()]},
+                )
+    return left
+
+
+housekeeper.chores.append(_watch)
