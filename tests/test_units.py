@@ -237,6 +237,43 @@ def test_switched_off_it_leaves_a_block_around_it_alone(switch):
     assert items() == 1
 
 
+@pytest.fixture
+def executor():
+    executors = pytest.importorskip("persistconn.executors", reason="Python 2 has no executors")
+    executor = executors.UnitOfWorkExecutor(4)
+    yield executor
+    executor.shutdown()
+
+
+def in_use():
+    return persistconn.stats()["default"]["in_use"]
+
+
+def test_work_items_of_the_executor_give_their_connections_back(executor):
+    found = list(executor.map(lambda number: pid(), range(20)))
+    assert len(found) == 20 and in_use() == 0
+    assert set(backends()) == set(found)
+
+
+def test_a_work_item_that_raises_gives_its_connection_back(executor):
+    future = executor.submit(lambda number: pid() and 1 // number, number=0)
+    assert isinstance(future.exception(), ZeroDivisionError)
+    assert in_use() == 0
+
+
+@since_3_1
+def test_as_the_loops_default_executor_it_ends_what_other_threads_do(executor):
+    import asyncio
+
+    loop = asyncio.new_event_loop()
+    loop.set_default_executor(executor)
+    try:
+        loop.run_until_complete(loop.run_in_executor(None, pid))
+        assert in_use() == 0
+    finally:
+        loop.close()
+
+
 def run(function, *args):
     import asyncio
 
