@@ -1,7 +1,7 @@
 """Who holds the connections in use, for a PoolTimeout's message and for HELD_TOO_LONG.
 
-Everything is found when somebody asks: a lease has the time of its last use, a slot that of its
-checkout, and the interpreter knows where each thread is.
+Everything is found when somebody asks: a slot has the time of its checkout, its entry that of its
+last use, and the interpreter knows where each thread is.
 """
 
 import logging
@@ -11,9 +11,10 @@ import threading
 from persistconn import compat
 from persistconn.databases import pools
 from persistconn.django_versions import dialect
-from persistconn.drivers.base import ACTIVE, IDLE
+from persistconn.drivers.base import ACTIVE, IDLE, UNKNOWN
 from persistconn.errors import PoolTimeout
 from persistconn.pool import housekeeper
+from persistconn.units import unit_of_work
 from persistconn.work import works
 
 logger = logging.getLogger("persistconn")
@@ -42,7 +43,7 @@ class Holder(object):
         self.slot = slot
         self.alias = pool.alias
         self.held_seconds = now - (slot.taken_at or now)
-        used_at = None if lease is None else lease.used_at
+        used_at = None if entry is None or entry.raw is None else entry.used_at
         self.unused_seconds = min(self.held_seconds, now - (used_at or slot.taken_at or now))
         self.thread = _name(work)
         self.work = _label(work)
@@ -84,18 +85,19 @@ def timeout(waited, wrapper, pool):
     numbers, found = dict(pool.stats(), bound=pool.values.max_conns, waited=waited), of(pool)
     numbers.update(alias=wrapper.alias, name=wrapper.settings_dict["NAME"])
     message = MESSAGE % numbers
-    error = PoolTimeout("%s Held by %s." % (message, _in_short(found)))
+    error = PoolTimeout(message + _told(found, IN_A_MESSAGE))
     error.holders = [holder.as_dict() for holder in found]
     extra = dict(alias=wrapper.alias, waited=waited, holders=error.holders)
-    logger.warning("%s Held by %s.", message, "; ".join(map(str, found)), extra=extra)
+    logger.warning("%s%s", message, _told(found, len(found)), extra=extra)
     return error
 
 
-def _in_short(holders):
-    told = [str(holder) for holder in holders[:IN_A_MESSAGE]]
-    if len(holders) > len(told):
-        told.append("and %d more" % (len(holders) - len(told)))
-    return "; ".join(told)
+def _told(holders, number):
+    """Describe so many holders in a sentence. There may be none any more."""
+    told = [str(holder) for holder in holders[:number]]
+    if len(holders) > number:
+        told.append("and %d more" % (len(holders) - number))
+    return " Held by %s." % "; ".join(told) if told else ""
 
 
 def _name(work):
@@ -111,7 +113,8 @@ def _label(work):
     """Return the method and the path of a request, without its query, or a unit of work's name."""
     if work is None:
         return None
-    request = work.request
+    told = work.request or {}
+    request = told.get("environ") or told.get("scope")
     if request:
         method = request.get("REQUEST_METHOD") or request.get("method") or request.get("type", "")
         path = request.get("PATH_INFO") or request.get("path", "")
@@ -131,7 +134,7 @@ def _status(entry):
 def _in_transaction(status, entry, lease):
     if entry is not None and entry.raw is None:
         return False
-    if status is not None and status != ACTIVE:
+    if status not in (None, ACTIVE, UNKNOWN):
         return status != IDLE
     wrapper = None if lease is None else lease.wrapper()
     return None if wrapper is None else dialect.is_in_a_block(wrapper)
@@ -165,13 +168,18 @@ def _watch():
             left = True
             is_idle = holder.status != ACTIVE and not holder.in_transaction
             if is_idle and holder.unused_seconds >= limit and holder.slot.is_first_warning():
-                logger.warning(
-                    "A connection to database '%s' is held without use: %s.",
-                    pool.alias,
-                    holder,
-                    extra={"alias": pool.alias, "holders": [holder.as_dict()]},
-                )
+                _warn_of(holder)
     return left
+
+
+@unit_of_work()  # a handler may write to the database
+def _warn_of(holder):
+    logger.warning(
+        "A connection to database '%s' is held without use: %s.",
+        holder.alias,
+        holder,
+        extra={"alias": holder.alias, "holders": [holder.as_dict()]},
+    )
 
 
 housekeeper.chores.append(_watch)

@@ -29,8 +29,7 @@ class Lease(object):
     """
 
     __slots__ = (
-        "wrapper database home entries cursors is_own has_sent is_registered used_at ref"
-        " __weakref__"
+        "wrapper database home entries cursors is_own has_sent is_registered ref __weakref__"
     ).split()
 
     def __init__(self, wrapper):
@@ -49,8 +48,6 @@ class Lease(object):
         self.has_sent = False
         #: Whether Django's registry has the wrapper. If not, the code that made it must close it.
         self.is_registered = False
-        #: When the last cursor was made, on compat's clock; None: not since the checkout.
-        self.used_at = None
 
     @property
     def entry(self):
@@ -81,7 +78,6 @@ class Lease(object):
     def put(self, entry):
         self.entries[:] = (entry,)
         entry.lease = self.ref
-        self.used_at = None
         self.is_own = self.has_sent = False
         if self.cursors.known or self.cursors.named:
             self.cursors.take()  # left over from a unit of work whose end was interrupted

@@ -157,12 +157,14 @@ def _check_in_use(wrapper, held, entry):
     status = entry.driver.status(entry.raw)
     if status is None:
         status = transactions.presumed(entry, held)
-    if reconnect == "never" or not dialect.may_reconnect(wrapper, status):
-        return None
-    if may_end:
-        return liveness.check(entry, compat.monotonic(), status)
-    # If the driver knows of the loss, a statement has already raised it to the user.
-    return "dead" if entry.driver.is_closed(entry.raw) else None
+    if reconnect != "never" and dialect.may_reconnect(wrapper, status):
+        if may_end:
+            return liveness.check(entry, compat.monotonic(), status)
+        # If the driver knows of the loss, a statement has already raised it to the user.
+        if entry.driver.is_closed(entry.raw):
+            return "dead"
+    entry.used_at = compat.monotonic()
+    return None
 
 
 def cursor_made(wrapper, cursor, is_named=False):
@@ -172,7 +174,6 @@ def cursor_made(wrapper, cursor, is_named=False):
         if not held.is_own and (not works.mine.in_orm or dialect.is_in_manual_mode(wrapper)):
             held.is_own = True
         held.has_sent = True
-        held.used_at = compat.monotonic()
         held.cursors.add(cursor, is_named)
     if wrapper.connection is None:
         cursor.close()  # another thread has just closed the wrapper
@@ -231,7 +232,7 @@ def _interrupted(work):
 def request_started(request=None):
     """End work that an earlier request, whose response was not closed, left open in this thread.
 
-    ``request``: its WSGI environ or ASGI scope, where Django tells it.
+    ``request``: what the signal tells of it: its WSGI environ or ASGI scope, on newer Djangos.
     """
     work = works.mine
     if work.wrappers:

@@ -62,7 +62,7 @@ class Work(object):
         self.in_orm = 0  # the depth of nested calls of the ORM
         # The ids of the wrappers that were open when this request began; None: no start was seen.
         self.outer = None
-        #: The request's WSGI environ or ASGI scope, if known, else None.
+        #: What request_started told of the request that this thread serves, or None.
         self.request = None
         #: A weak reference to the innermost unit_of_work(), or None.
         self.unit = None

@@ -67,8 +67,9 @@ class Pool(object):
         self._slots = []
         self._opened = self._reused = self._timeouts = 0
         self._wait_seconds = self._used_seconds = self._created_seconds = 0.0
-        # All numbers that there were. A set, because threads may add to it at the same moment.
-        self._numbers_in_use = set()
+        # The numbers of connections at the times when all were in use. A set, because threads may
+        # add to it at the same moment.
+        self._all_in_use = set()
         self._discarded = collections.defaultdict(int)
 
     def __repr__(self):
@@ -95,15 +96,15 @@ class Pool(object):
                 entry.slot.taken_at = entry.used_at
                 break
             entry = self._exchange(entry, fault)
-        in_use = len(self._slots) - len(self._idle)
-        if in_use not in self._numbers_in_use:
-            self._note(in_use)
+        # A new connection is opened when none is idle. So the greatest number is reached here.
+        if not self._idle and len(self._slots) not in self._all_in_use:
+            self._note_all_in_use(len(self._slots))
         return entry
 
-    def _note(self, in_use):
+    def _note_all_in_use(self, number):
         # Other threads may have slots at this moment that they will not get.
         max_conns = self.values.max_conns
-        self._numbers_in_use.add(in_use if max_conns is None else min(in_use, max_conns))
+        self._all_in_use.add(number if max_conns is None else min(number, max_conns))
 
     def _take(self):
         try:
@@ -197,6 +198,7 @@ class Pool(object):
         if entry.raw is None:
             self.remove(entry, "error")
         else:
+            entry.slot.taken_at = entry.used_at
             self.release(entry)
 
     def add(self, slot=None):
@@ -224,7 +226,9 @@ class Pool(object):
             reason = reason or "surplus"
         if reason is not None:
             return self.discard(entry, reason)
-        entry.slot.given_back(entry.used_at)
+        slot = entry.slot
+        slot.used_seconds += entry.used_at - slot.taken_at
+        slot.taken_at = None
         entry.is_idle = True
         self._idle.append(entry)
         if self._waiters:
@@ -380,7 +384,7 @@ class Pool(object):
             "reused": self._reused + sum(slot.reused for slot in slots),
             "idle": idle,
             "in_use": in_use,
-            "max_in_use": max(list(self._numbers_in_use) + [in_use]),
+            "max_in_use": max(list(self._all_in_use) + [in_use]),
             "oldest_in_use": max([0.0] + [now - begin for begin in since if begin is not None]),
             "waiting": len([ref for ref in list(self._waiters) if ref() is not None]),
             "timeouts": self._timeouts,
