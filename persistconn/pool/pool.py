@@ -198,7 +198,6 @@ class Pool(object):
         if entry.raw is None:
             self.remove(entry, "error")
         else:
-            entry.slot.taken_at = entry.used_at
             self.release(entry)
 
     def add(self, slot=None):
@@ -210,7 +209,9 @@ class Pool(object):
 
     def opened(self, slot):
         if slot not in self._slots:
-            self._slots.append(slot)  # another thread has freed it meanwhile
+            # Another thread has freed it meanwhile, and its numbers are in the pool's.
+            slot.begin()
+            self._slots.append(slot)
         self._opened += 1
         logger.debug("%s: opened a connection", self)
 
@@ -226,9 +227,7 @@ class Pool(object):
             reason = reason or "surplus"
         if reason is not None:
             return self.discard(entry, reason)
-        slot = entry.slot
-        slot.used_seconds += entry.used_at - slot.taken_at
-        slot.taken_at = None
+        entry.slot.given_back(entry.used_at)
         entry.is_idle = True
         self._idle.append(entry)
         if self._waiters:

@@ -32,11 +32,14 @@ class Slot(object):
         self.is_taken = False  # False until MAX_CONNS has been checked
         self.is_open = False  # whether its connection has been counted as opened
         self.is_counted = False  # whether its connection's end has been counted under a reason
+        self._warned_at = self._entry = self._watched = None
+        self.begin()
+
+    def begin(self):
+        """Count from now on."""
         self.reused = 0
-        self.taken_at = compat.monotonic()  # the time of the checkout; None while idle
-        self._warned_at = None
         self.used_seconds = self.created_seconds = 0.0
-        self._entry = self._watched = None
+        self.taken_at = compat.monotonic()  # the time of the checkout; None while idle
 
     def given_back(self, now):
         """Note the end of a checkout."""
