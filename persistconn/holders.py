@@ -47,9 +47,12 @@ class Holder(object):
         self.unused_seconds = min(self.held_seconds, now - (used_at or slot.taken_at or now))
         self.thread = _name(work)
         self.work = _label(work)
+        frame = None if work is None else compat.frame_of(work.ident, work.greenlet)
         self.status = _status(entry)
+        if self.status is None and frame is not None and _is_of_the_driver(frame, entry):
+            self.status = ACTIVE  # before 2.3 mysqlclient does not tell
         self.in_transaction = _in_transaction(self.status, entry, lease)
-        self.where = [] if work is None else _where(compat.frame_of(work.ident, work.greenlet))
+        self.where = _where(frame)
 
     def __str__(self):
         words = [self.thread]
@@ -125,10 +128,20 @@ def _label(work):
 
 def _status(entry):
     """Return the driver's transaction status, or None if it does not tell."""
+    if entry is None or entry.raw is None:
+        return None
     try:
-        return None if entry is None or entry.raw is None else entry.driver.status(entry.raw)
+        return ACTIVE if entry.driver.is_held(entry.raw) else entry.driver.status(entry.raw)
     except Exception:  # its thread may be closing it at this moment
         return None
+
+
+def _is_of_the_driver(frame, entry):
+    return _package(frame) == type(entry.raw).__module__.partition(".")[0]
+
+
+def _package(frame):
+    return frame.f_globals.get("__name__", "").partition(".")[0]
 
 
 def _in_transaction(status, entry, lease):
@@ -144,9 +157,8 @@ def _where(frame):
     """Return the innermost place outside Django and persistconn, and the project's innermost one."""
     told = []
     while frame is not None:
-        package = frame.f_globals.get("__name__", "").partition(".")[0]
         path = frame.f_code.co_filename
-        if package not in _NOT_TOLD:
+        if _package(frame) not in _NOT_TOLD:
             is_library = any(part in path for part in _LIBRARIES)
             if not told or not is_library:
                 place = os.sep.join(path.split(os.sep)[-2:])

@@ -164,7 +164,6 @@ def test_a_holder_in_a_transaction_is_told_as_that(hold):
     assert ", in a transaction, now at " in str(refused())
 
 
-@support.only_on("postgresql", "MySQL's drivers do not tell")
 def test_a_holder_in_a_query_is_told_as_that(hold):
     def query(wait):
         threading.Timer(0.2, wait).start()
@@ -172,6 +171,16 @@ def test_a_holder_in_a_query_is_told_as_that(hold):
 
     hold(query)
     assert "in a query" in str(refused())
+
+
+def test_a_holder_in_a_long_query_is_not_warned_about(hold, log):
+    def query(wait):
+        threading.Timer(0.1, wait).start()
+        support.fetch(support.chosen.SLEEP % 2.5)
+
+    with settings_as(PERSISTCONN_HELD_TOO_LONG=0.5):
+        hold(query)
+        assert not wait_until(lambda: warnings(log), 2)
 
 
 def test_a_holder_has_the_name_of_its_unit_of_work(hold):
