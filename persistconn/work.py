@@ -21,6 +21,10 @@ class Works(threading.local):
     def __init__(self):
         self.mine = self._by_ident[compat.get_ident()] = Work()
 
+    def of_thread(self, ident):
+        """Return the Work of the thread with this ident, or None."""
+        return self._by_ident.get(ident)
+
     def find_home(self, wrapper):
         """Return the wrappers of the owner's unit of work, or None if that thread has no Work."""
         work = self.mine

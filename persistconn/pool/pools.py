@@ -112,6 +112,12 @@ class Pools(object):
             self._forget_if_unused(pool)
         return left
 
+    def start_housekeeper(self):
+        """Start the housekeeper, unless it runs or this process has used no database."""
+        mine = self._process.get()
+        if mine.by_key and not mine.housekeeper.is_running:
+            mine.housekeeper.start()
+
     def _forget_if_unused(self, pool):
         """Drop an empty pool that nobody uses, and keep only its counts."""
         if not pool.is_empty() or _has_users(pool):
