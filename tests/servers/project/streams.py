@@ -1,6 +1,6 @@
 """Streams of server-sent events: each event is a query of the ORM, and then silence.
 
-Each stream has three events. The second and the third come when a request allows them.
+Each stream has three of them. A request allows the second, the third, and then the end.
 """
 
 from __future__ import absolute_import
@@ -14,10 +14,10 @@ from django.http import StreamingHttpResponse
 
 from project.views import answer
 
-#: How many events the streams may send by now.
+#: How many events the streams may send by now; with one more they may end.
 allowed = [1]
 
-EVENTS, POLL = 3, 0.1
+EVENTS, POLL, END = 3, 0.1, "data: end\n\n"
 
 if "SERVERS_WARN_AFTER" in os.environ:
     from persistconn import streams
@@ -45,10 +45,10 @@ def allow(request):
 
 
 def events():
-    for number in range(EVENTS):
+    for number in range(EVENTS + 1):
         while allowed[0] <= number:
             time.sleep(POLL)
-        yield event()
+        yield event() if number < EVENTS else END
 
 
 def stream(request):
