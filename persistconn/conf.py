@@ -50,6 +50,10 @@ def _is_count(least):
     return is_count
 
 
+def _is_flag(value):
+    return isinstance(value, bool)
+
+
 def _is_word(*words):
     return lambda value: value in words
 
@@ -69,6 +73,7 @@ SETTINGS = {
         None, _is_positive_or_none, "a number of seconds above 0 or None (never warn)"
     ),
     "MAX_IDLE": Setting(None, _is_positive_or_none, "a number of seconds above 0 or None (never)"),
+    "RELEASE_BEFORE_STREAMING": Setting(False, _is_flag, "True or False"),
 }
 
 
@@ -122,6 +127,13 @@ def _get(database, name):
     if own and name in own:
         return _valid(name, own[name], "%s[%r]" % (PER_DATABASE, name))
     return _valid(name, getattr(settings, PREFIX + name, SETTINGS[name].default), PREFIX + name)
+
+
+def is_on_for_any(name):
+    """Whether a setting is true for the project or for one of its databases."""
+    if getattr(settings, PREFIX + name, SETTINGS[name].default):
+        return True
+    return any((own.get(PER_DATABASE) or {}).get(name) for own in settings.DATABASES.values())
 
 
 def _max_age(database, ours):

@@ -48,8 +48,8 @@ class Cursors(object):
             known.difference_update([ref for ref in list(known) if ref() is None])
             self._crowd = 2 * len(known) + CROWD
 
-    def take(self):
-        """Return the cursors that are still open, and forget all cursors."""
+    def find_open(self):
+        """Return the cursors that are still open."""
         found = []
         for ref in list(self.known):
             cursor = ref()
@@ -57,7 +57,12 @@ class Cursors(object):
                 found.append(cursor)
         if self.named:
             found += _open(self.named)
-            del self.named[:]
+        return found
+
+    def take(self):
+        """Return the cursors that are still open, and forget all cursors."""
+        found = self.find_open()
+        del self.named[:]
         self.known.clear()
         self._crowd = CROWD
         return found

@@ -226,6 +226,36 @@ def _interrupted(work):
             lease.of(wrapper).is_own = True
 
 
+def release_unused():
+    """Give back this thread's connections that hold nothing that the work may still need.
+
+    Only the ORM has used such a connection, it has no open cursor and is in no transaction, and its
+    RELEASE_BEFORE_STREAMING is on. Return the wrappers that stay in the unit of work, by their ids.
+    """
+    work = works.mine
+    for key, ref in list(work.wrappers.items()):
+        wrapper = ref()
+        if wrapper is not None and key not in (work.outer or ()) and _is_unused(wrapper, work):
+            checkin(wrapper)
+            work.ended(wrapper)
+    return work.wrappers
+
+
+def _is_unused(wrapper, work):
+    held = lease.of(wrapper)
+    state, entry = held.snapshot(wrapper.connection)
+    if state != OPEN or held.is_own or not held.database.values.release_before_streaming:
+        return False
+    if not (held.is_registered or dialect.is_registered(wrapper)):
+        return False
+    if dialect.is_shared(wrapper) or dialect.is_in_a_block(wrapper):
+        return False
+    status = entry.driver.status(entry.raw)
+    if status is None:
+        status = transactions.presumed(entry, held)
+    return dialect.loses_nothing(wrapper, status) and not held.cursors.find_open()
+
+
 # The end.
 
 

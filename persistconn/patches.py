@@ -18,10 +18,14 @@ from persistconn.patching import (
 ALL = ((1, 2), (99,))
 CURSOR_CONNECTS = ((1, 2), (1, 6))
 CONNECT_APART = ((1, 6), (99,))
+BEFORE_1_5 = ((1, 2), (1, 5))
+SINCE_1_5 = ((1, 5), (99,))
+SINCE_1_8 = ((1, 8), (99,))
 SINCE_1_9 = ((1, 9), (99,))
 
 BACKENDS, WRAPPER = dialect.backends, "BaseDatabaseWrapper."
 CREATES, CREATION = dialect.creation, "BaseDatabaseCreation."
+RESPONSES = "django.http"
 SIGNALS, END = "django.core.signals", dialect.end_of_work
 COMPILERS = "django.db.models.sql.compiler"
 POSTGRES, MYSQL = "django.db.backends.postgresql_psycopg2.base", "django.db.backends.mysql.base"
@@ -111,6 +115,41 @@ TABLE = [
         "ASGIHandler.get_response",
         wrappers.on_response_of_asgi,
         "3.0 sends request_finished in the event loop, not in the thread with the connection",
+    ),
+    HotWrap(
+        SINCE_1_5,
+        RESPONSES,
+        "StreamingHttpResponse.__iter__",
+        wrappers.streaming,
+        "a stream gives its connection back before its first part, and after each that used it",
+    ),
+    HotWrap(
+        ((4, 2), (99,)),
+        RESPONSES,
+        "StreamingHttpResponse.__aiter__",
+        wrappers.streaming,
+        "the same under ASGI, which iterates in the event loop",
+    ),
+    HotWrap(
+        BEFORE_1_5,
+        RESPONSES,
+        "HttpResponse.__iter__",
+        wrappers.streaming_content,
+        "the same: these Djangos have no class for streams",
+    ),
+    HotWrap(
+        SINCE_1_8,
+        RESPONSES,
+        "FileResponse.items",
+        wrappers.reading_headers_of_a_file,
+        "the same where the server sends the file itself (wsgi.file_wrapper), without __iter__()",
+    ),
+    Wrap(
+        ((3, 1), (4, 2)),
+        "django.core.handlers.asgi",
+        "ASGIHandler.send_response",
+        wrappers.on_send_response,
+        "the same under ASGI: here __iter__() runs in the event loop, and cannot await",
     ),
     Listener(
         CURSOR_CONNECTS,

@@ -26,6 +26,10 @@ class Works(threading.local):
         every = list(self._by_ident.values())
         return next((work for work in every if work.wrappers is wrappers), None)
 
+    def of_thread(self, ident):
+        """Return the Work of the thread with this ident, or None."""
+        return self._by_ident.get(ident)
+
     def find_home(self, wrapper):
         """Return the wrappers of the owner's unit of work, or None if that thread has no Work."""
         work = self.mine

@@ -5,7 +5,7 @@ from sys import _getframe
 
 from django.core.signals import request_finished, request_started
 
-from persistconn import lifecycle
+from persistconn import lifecycle, streams
 from persistconn.compat import running_loop
 from persistconn.django_versions import dialect
 from persistconn.patching import are_djangos
@@ -115,6 +115,38 @@ def executing(original, switch):
         return lifecycle.in_orm(original, owner, *args, **kwargs)
 
     return execute
+
+
+def streaming(original, switch):
+    def iterate(response):
+        if switch.is_on:
+            streams.begin(response, switch)
+        return original(response)
+
+    return iterate
+
+
+def streaming_content(original, switch):
+    def __iter__(response):
+        parts = original(response)
+        if switch.is_on and type(response._container) is not list:
+            streams.begin(response, switch)
+        return parts
+
+    return __iter__
+
+
+def reading_headers_of_a_file(original, switch):
+    def items(response):
+        if switch.is_on:
+            streams.begin_file(response)
+        return original(response)
+
+    return items
+
+
+def on_send_response(wrapped, handler, args, kwargs):
+    return streams.send(partial(wrapped, *args, **kwargs), kwargs.get("response") or args[0])
 
 
 def on_close_if_unusable_or_obsolete(wrapped, wrapper, args, kwargs):

@@ -113,10 +113,10 @@ class Pools(object):
         return left
 
     def start_housekeeper(self):
-        """Start the housekeeper, unless it runs or this process has used no database."""
-        mine = self._process.get()
-        if mine.by_key and not mine.housekeeper.is_running:
-            mine.housekeeper.start()
+        """Start the housekeeper for a chore, unless it runs."""
+        housekeeper = self._process.get().housekeeper
+        if not housekeeper.is_running:
+            housekeeper.start()
 
     def _forget_if_unused(self, pool):
         """Drop an empty pool that nobody uses, and keep only its counts."""

@@ -1,6 +1,7 @@
 from __future__ import absolute_import
 
 import django
+from django import http
 
 from project import views
 
@@ -23,8 +24,17 @@ urlpatterns = [
     re_path("^multiprocess/$", views.multiprocess),
 ]
 
+if hasattr(http, "StreamingHttpResponse"):
+    from project import streams
+
+    urlpatterns += [
+        re_path("^events/$", streams.stream),
+        re_path("^events/allow/$", streams.allow),
+        re_path("^file/$", streams.file),
+    ]
+
 if django.VERSION >= (3, 1):
-    from project import async_storm, async_views, storm
+    from project import async_storm, async_streams, async_views, storm
 
     urlpatterns += [
         re_path("^async/who/$", async_views.who),
@@ -33,6 +43,7 @@ if django.VERSION >= (3, 1):
         re_path("^async/nap/$", async_views.nap),
         re_path("^async/stream/$", async_views.stream),
         re_path("^stream/$", async_views.sync_stream),
+        re_path("^async/events/$", async_streams.stream),
     ]
     storm_views = dict(storm.VIEWS, **async_storm.VIEWS)
     urlpatterns.append(re_path("^storm/$", lambda request: views.answer(sorted(storm_views))))
