@@ -175,23 +175,6 @@ else:
         inspect if hasattr(inspect, "markcoroutinefunction") else asyncio
     ).iscoroutinefunction
 
-    # As text, because Python 2 cannot read it.
-    exec("""
-async def awaited(coroutine, failed):
-    try:
-        await coroutine
-    except BaseException:
-        failed()
-        raise
-
-def in_async_with(new, function):
-    async def decorated(*args, **kwargs):
-        async with new():
-            return await function(*args, **kwargs)
-
-    return decorated
-""")
-
 
 def native_socket(fd):
     """Return a socket of the system, also under gevent, on a copy of a descriptor."""

@@ -12,7 +12,7 @@ import logging
 import os
 import weakref
 
-from persistconn import compat, conf, lease, lifecycle
+from persistconn import compat, conf, coroutines, lease, lifecycle
 from persistconn.lease import OPEN
 from persistconn.lifecycle import works
 from persistconn.pool import housekeeper
@@ -45,12 +45,7 @@ def send(sending, response):
     """Return an awaitable that releases and then awaits ``sending()``, which sends a response."""
     if not (response.streaming and _is_on()):
         return sending()
-    return Steps(_release_and(sending))
-
-
-def _release_and(sending):
-    yield _release_in_its_thread()
-    yield sending()
+    return coroutines.in_turn(_release_in_its_thread, sending)
 
 
 def _is_on():
@@ -66,14 +61,14 @@ class Parts(object):
     """An iterator over the parts of a response."""
 
     def __init__(self, parts, switch):
-        self._parts, self._switch = parts, switch
+        self.inner, self._switch = parts, switch
 
     def __iter__(self):
         return self
 
     def __next__(self):
         self._release()
-        part = next(self._parts, END)
+        part = next(self.inner, END)
         self._release()
         if part is END:
             raise StopIteration
@@ -93,23 +88,17 @@ class AsyncParts(object):
     """
 
     def __init__(self, parts, switch):
-        self._parts, self._switch = parts, switch
+        self.inner, self._switch = parts, switch
         #: The wrappers in the unit of work of that thread; None: not known yet.
-        self._in_use = None
+        self.in_use = None
 
     def __aiter__(self):
         return self
 
     def __anext__(self):
-        return Steps(self._next()) if self._switch.is_on else self._parts.__anext__()
-
-    def _next(self):
-        if self._in_use is None:
-            self._in_use = yield _release_in_its_thread()
-        part = yield self._parts.__anext__()
-        if self._in_use:
-            self._in_use = yield _release_in_its_thread()
-        yield Result(part)
+        if not self._switch.is_on:
+            return self.inner.__anext__()
+        return coroutines.next_part(self, _release_in_its_thread)
 
 
 def _release_in_its_thread():
@@ -118,78 +107,6 @@ def _release_in_its_thread():
 
     # asgiref before 3.3 must be told.
     return sync_to_async(lifecycle.release_unused, thread_sensitive=True)()
-
-
-class Result(object):
-    """What Steps return, in place of the ``return`` that Python 2 refuses in a generator."""
-
-    def __init__(self, value):
-        self.value = value
-
-
-class Steps(object):
-    """An awaitable that runs a generator as if it were a coroutine: Python 2 has no ``async def``.
-
-    The generator yields what it awaits, and gets the result or the error there. At its end it may
-    yield a Result.
-    """
-
-    def __init__(self, generator):
-        self._generator = generator
-        self._awaited = None
-
-    def __await__(self):
-        return self
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        return self.send(None)
-
-    def send(self, value):
-        if self._awaited is None:
-            return self._step(self._generator.send, None)
-        if value is None:
-            return self._resume(next, self._awaited)
-        return self._resume(self._awaited.send, value)
-
-    def throw(self, *error):
-        try:
-            if hasattr(self._awaited, "throw"):
-                return self._resume(self._awaited.throw, *error)
-            self._awaited = None
-            return self._step(self._generator.throw, *error)
-        finally:
-            del error  # its traceback has this frame
-
-    def close(self):
-        if hasattr(self._awaited, "close"):
-            self._awaited.close()
-        self._generator.close()
-
-    def _resume(self, resume, *args):
-        try:
-            return resume(*args)
-        except StopIteration as end:
-            self._awaited = None
-            result = end.value
-        except BaseException as error:
-            self._awaited = None
-            return self._step(self._generator.throw, error)
-        finally:
-            del args
-        return self._step(self._generator.send, result)
-
-    def _step(self, step, *args):
-        try:
-            awaited = step(*args)
-        finally:
-            del args
-        if isinstance(awaited, Result):
-            raise StopIteration(awaited.value)
-        self._awaited = awaited.__await__()
-        return self._resume(next, self._awaited)
 
 
 # The warning about streams that hold a connection for long.
@@ -297,7 +214,7 @@ def name_of(response):
         if match is not None:
             return _path(match.func)
     parts = getattr(response, "_iterator", None)
-    parts = getattr(parts, "_parts", parts)
+    parts = getattr(parts, "inner", parts)
     frame = getattr(parts, "gi_frame", None) or getattr(parts, "ag_frame", None)
     if frame is not None:
         name = getattr(parts, "__qualname__", frame.f_code.co_name)
