@@ -48,6 +48,10 @@ class Cursors(object):
             known.difference_update([ref for ref in list(known) if ref() is None])
             self._crowd = 2 * len(known) + CROWD
 
+    def are_open(self):
+        cursors = [ref() for ref in list(self.known)] + self.named
+        return bool(_open(cursor for cursor in cursors if cursor is not None))
+
     def take(self):
         """Return the cursors that are still open, and forget all cursors."""
         found = []

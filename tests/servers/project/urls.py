@@ -24,7 +24,7 @@ urlpatterns = [
 ]
 
 if django.VERSION >= (3, 1):
-    from project import async_storm, async_views, storm
+    from project import async_cancelled, async_storm, async_views, cancelled, storm
 
     urlpatterns += [
         re_path("^async/who/$", async_views.who),
@@ -38,3 +38,11 @@ if django.VERSION >= (3, 1):
     urlpatterns.append(re_path("^storm/$", lambda request: views.answer(sorted(storm_views))))
     urlpatterns.append(re_path("^storm/collect/$", storm.collect))
     urlpatterns += [re_path("^storm/%s/$" % name, storm_views[name]) for name in storm_views]
+
+    slow_views = dict(storm_views, **dict(cancelled.VIEWS, **async_cancelled.VIEWS))
+    urlpatterns.append(re_path("^cancelled/$", lambda request: views.answer(sorted(slow_views))))
+    urlpatterns.append(re_path("^at/once/$", async_cancelled.at_once))
+    urlpatterns += [
+        re_path("^cancelled/%s/$" % name, cancelled.counted(slow_views[name]))
+        for name in slow_views
+    ]
