@@ -5,20 +5,24 @@
 
 from __future__ import absolute_import
 
-import json
 import time
 
 import django
 import pytest
 import support
 from clients import NUMBERS, Storm
-from processes import PATIENCE, environment, program, serving
+from processes import PATIENCE, environment, program, serving, without_persistconn
 from support import wait_until
 
 pytestmark = pytest.mark.skipif(django.VERSION < (3, 1), reason="Django has async views since 3.1")
 
-since_4_0 = pytest.mark.skipif(django.VERSION < (4, 0), reason="the view needs 4.0")
-since_4_1 = pytest.mark.skipif(django.VERSION < (4, 1), reason="the view needs 4.1")
+since_4_0 = pytest.mark.skipif(django.VERSION < (4, 0), reason="all requests share a transaction")
+since_4_1 = pytest.mark.skipif(django.VERSION < (4, 1), reason="querysets have no async iterator")
+VIEW_GOES_ON = (5, 0) <= django.VERSION < (6, 1)
+from_5_0_to_6_0 = pytest.mark.skipif(not VIEW_GOES_ON, reason="the view ends with its request")
+not_from_5_0_to_6_0 = pytest.mark.skipif(
+    VIEW_GOES_ON, reason="the view goes on without its request"
+)
 
 SLOTS = 4
 SETTINGS = {"MAX_CONNS": SLOTS, "TIMEOUT": 2}
@@ -42,8 +46,7 @@ def serving_with(command, folder, is_stock=False):
         pytest.skip("%s is not installed" % command[0])
     env = environment(settings=SETTINGS, PYTHONWARNINGS="ignore")
     if is_stock:
-        settings = dict(json.loads(env["SERVERS_SETTINGS"]), INSTALLED_APPS=[])
-        env["SERVERS_SETTINGS"] = json.dumps(settings)
+        env = without_persistconn(env)
     return serving([program(command[0])] + command[1:], env, folder)
 
 
@@ -147,3 +150,58 @@ def test_no_write_of_a_cancelled_request_is_committed_by_another(afterwards):
 def test_no_end_of_a_cancelled_request_fails(afterwards):
     """asyncio logs an error that nobody has asked for."""
     assert "Future exception was never retrieved" not in afterwards.log
+
+
+@pytest.fixture(scope="module")
+def server(tables, tmpdir_factory):
+    with serving_with(UVICORN, str(tmpdir_factory.mktemp("uvicorn"))) as server:
+        yield server
+
+
+def checkouts(server):
+    stats = told(server, "stats")
+    return stats["opened"] + stats["reused"] if stats else 0
+
+
+def gives_all_back(server):
+    return wait_until(lambda: in_use(server) == 0, 1)
+
+
+def hang_up(server, path, query):
+    """Have a request cancelled once its session has had this query, and is idle since."""
+    began = support.ask("SELECT clock_timestamp()")
+    asked = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE state LIKE 'idle%%' AND query LIKE %s AND query_start > %s"
+    )
+    url = path + "?cancel&tag=x&seconds=60"
+    server.hang_up(url, lambda line: support.ask(asked, None, query, began))
+
+
+WAITING = [
+    ("/async/slow/", "SELECT CAST%"),
+    pytest.param("/async/holds_a_transaction/", "INSERT%", marks=since_4_0),
+    pytest.param("/async/holds_a_cursor/", "FETCH%", marks=[since_4_1, not_from_5_0_to_6_0]),
+]
+
+
+@pytest.mark.parametrize("path, query", WAITING)
+def test_a_request_that_is_cancelled_while_it_waits_gives_its_session_back(server, path, query):
+    hang_up(server, path, query)
+    assert gives_all_back(server)
+
+
+@from_5_0_to_6_0
+def test_a_view_that_goes_on_after_its_request_was_cancelled_reads_on_and_then_ends(server):
+    hang_up(server, "/async/reads_on/", "FETCH%")
+    assert wait_until(lambda: told(server, "totals") == [sum(NUMBERS)])
+    assert gives_all_back(server)
+
+
+@pytest.mark.parametrize("path", ["/async/missing/", "/async/refused/"])
+def test_an_error_page_or_a_log_that_uses_the_database_gives_its_session_back(server, path):
+    before = checkouts(server)
+    answers = server.get_many([path + "?asks"] * 20, SLOTS)
+    assert [answer for answer in answers if answer.args[0][1] not in (404, 409)] == []
+    assert checkouts(server) >= before + 20
+    assert gives_all_back(server)

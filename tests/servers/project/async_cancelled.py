@@ -4,13 +4,14 @@ from __future__ import absolute_import
 
 import asyncio
 import functools
+import logging
 import random
 import threading
 
 import django
 from asgiref.sync import sync_to_async
 from django.db import transaction
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import Http404, HttpResponse, StreamingHttpResponse
 
 from project import async_storm, cancelled, sessions, storm, views
 from project.cancelled import sleep_in_query, under_way
@@ -161,6 +162,47 @@ if django.VERSION >= (4, 2):
                         await wait(request)
 
         return StreamingHttpResponse(body())
+
+
+class AskingHandler(logging.Handler):
+    """A log that uses the database."""
+
+    def emit(self, record):
+        if "asks" in record.request.GET:
+            sessions.ask()
+
+
+async def missing(request):
+    raise Http404("nothing")
+
+
+async def refused(request):
+    return HttpResponse("no", status=409)
+
+
+async def holds_a_transaction(request):
+    await sync_to_async(begin)(request)
+    await asyncio.sleep(60)
+
+
+async def holds_a_cursor(request):
+    async for _row in async_storm.arows():
+        await asyncio.sleep(60)
+
+
+#: What the view below has read.
+totals = []
+
+
+async def reads_on(request):
+    """Read one chunk, wait for the client to go, and read the rest."""
+    value = 0
+    async for row in async_storm.arows():
+        value += row.number
+        if row.number == CHUNK:
+            await asyncio.sleep(1)
+    totals.append(value)
+    return HttpResponse("done")
 
 
 if django.VERSION >= (4, 0):

@@ -55,10 +55,11 @@ async def django_application(scope, receive, send):
 
 async def tell(send):
     """Answer without Django, which would end the work that is left open in a thread of Django."""
-    from project import cancelled
+    from project import async_cancelled, cancelled
 
     counts = persistconn.stats().get("default") if persistconn.is_enabled() else None
     told = {"stats": counts, "running": len(cancelled.running), "ends": ends}
+    told["totals"] = async_cancelled.totals
     headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": json.dumps(told).encode()})

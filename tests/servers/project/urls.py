@@ -1,5 +1,7 @@
 from __future__ import absolute_import
 
+import logging
+
 import django
 
 from project import views
@@ -41,7 +43,12 @@ if django.VERSION >= (3, 1):
 
     slow_views = dict(storm_views, **dict(cancelled.VIEWS, **async_cancelled.VIEWS))
     urlpatterns.append(re_path("^cancelled/$", lambda request: views.answer(sorted(slow_views))))
-    urlpatterns.append(re_path("^at/once/$", async_cancelled.at_once))
+    logging.getLogger("django.request").addHandler(async_cancelled.AskingHandler())
+    urlpatterns += [
+        re_path("^at/once/$", async_cancelled.at_once),
+    ]
+    names = "missing refused holds_a_transaction holds_a_cursor reads_on".split()
+    urlpatterns += [re_path("^async/%s/$" % name, getattr(async_cancelled, name)) for name in names]
     urlpatterns += [
         re_path("^cancelled/%s/$" % name, cancelled.counted(slow_views[name]))
         for name in slow_views
