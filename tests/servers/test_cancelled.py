@@ -110,8 +110,8 @@ def run(request, tables, tmpdir_factory):
     with serving_with(command, folder, option("--stock")) as server:
         more = {"root": "/cancelled/", "within": 0.1, "bodies": 0.05}
         run = Run(server, Storm(server, option("--cancelled"), 1, cancels, **more))
-        print("%s: %s" % (request.param, run))
-        yield run
+    print("%s: %s" % (request.param, run))
+    return run
 
 
 @pytest.fixture

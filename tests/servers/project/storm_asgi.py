@@ -10,7 +10,6 @@ import signal
 import sys
 
 import persistconn
-
 from project.asgi import application as project_application
 
 # Tests send this signal to a server that hangs, to have the stacks of its threads in the log.
