@@ -438,10 +438,11 @@ def suite_python(session, name):
     return python
 
 
-# The newest and 4.2 with both drivers, the oldest with ASGI, and old Django on old servers.
+# The newest and 4.2 with both drivers, 5.2, the oldest with ASGI, and old Django on old servers.
 SERVER_CELLS = [
     ("3.13", "6.1+psycopg3"),
     ("3.13", "6.1"),
+    ("3.12", "5.2+psycopg3"),
     ("3.10", "4.2+psycopg3"),
     ("3.10", "4.2"),
     ("3.8", "3.1"),
@@ -451,11 +452,16 @@ SERVER_CELLS = [
 
 
 # With psycopg 3 they run in CI, psycopg2 with 3.0 and 3.1.
-@in_cells(*SERVER_CELLS, by_hand=[("3.13", "6.1"), ("3.10", "4.2")])
+SERVERS_BY_HAND = [("3.13", "6.1"), ("3.12", "5.2+psycopg3"), ("3.10", "4.2")]
+
+
+@in_cells(*SERVER_CELLS, by_hand=SERVERS_BY_HAND)
 def servers(session, django):
-    """Run the tests under real gunicorn, gevent, uvicorn and, with a C compiler, uWSGI."""
+    """Run the tests under real gunicorn, gevent, uvicorn, daphne and, with a C compiler, uWSGI."""
     requirements = cells.requirements(django) + ["gevent", "gunicorn", "psycogreen", "pytest"]
     requirements.append("futures" if session.python == "2.7" else "uvicorn")
+    if cells.version(django) >= (3, 1):
+        requirements.append("daphne")
     if cells.version(django) == (6, 1):
         requirements.append("PyMySQL")  # for greenlets on MariaDB
     if django == "3.0":

@@ -25,6 +25,14 @@ except ImportError:  # Python 2
         return None
 
 
+try:
+    from contextvars import ContextVar  # noqa: F401
+except ImportError:
+
+    def ContextVar(name):
+        """Python before 3.7 has none, and no Django that needs one."""
+
+
 PY2 = sys.version_info < (3,)
 
 #: Whether a child that is forked in C, as by uWSGI, may wait for ever for a lock that a thread of

@@ -289,6 +289,39 @@ def end_of_work(is_left_alone=None):
     _end_all(work, wrappers, outer)
 
 
+def as_work_of_its_own(function, *args, **kwargs):
+    """Call a function. Then end the work of this thread, unless it had begun before the call."""
+    work = works.mine
+    is_own = work.outer is None and not work.wrappers
+    try:
+        return function(*args, **kwargs)
+    finally:
+        if is_own:
+            end_of_work()
+
+
+def set_aside():
+    """End this thread's work, but not on connections with open cursors: return their wrappers.
+
+    The caller goes on reading from them in another thread, and calls end_set_aside() after that.
+    """
+    work, aside = works.mine, []
+    for wrapper in work.find_open(accounting.account_for):
+        if lease.of(wrapper).cursors.find_open():
+            work.wrappers.pop(id(wrapper), None)
+            aside.append(wrapper)
+    request_finished()
+    return aside
+
+
+def end_set_aside(wrappers):
+    for wrapper in wrappers:
+        entry = lease.of(wrapper).take()
+        if entry is not None:
+            entry.doom = "busy"
+            lease.give_back(wrapper, entry)
+
+
 def _end_all(work, wrappers, outer):
     """End this thread's unit of work (a request, a task, one turn of a loop) on all its databases.
 

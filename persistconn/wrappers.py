@@ -5,7 +5,7 @@ from sys import _getframe
 
 from django.core.signals import request_finished, request_started
 
-from persistconn import lifecycle, streams
+from persistconn import asgi, lifecycle, streams
 from persistconn.compat import running_loop
 from persistconn.django_versions import dialect
 from persistconn.patching import are_djangos
@@ -187,6 +187,22 @@ def on_response_of_asgi(wrapped, handler, args, kwargs):
         return wrapped(*args, **kwargs)
     finally:
         lifecycle.request_finished()
+
+
+def on_asgi_request(wrapped, handler, args, kwargs):
+    return asgi.watch_request(wrapped(*args, **kwargs))
+
+
+def on_asgi_view(wrapped, handler, args, kwargs):
+    return asgi.watch_view(wrapped(*args, **kwargs))
+
+
+def on_asgi_response(wrapped, handler, args, kwargs):
+    return asgi.watch_response(wrapped(*args, **kwargs))
+
+
+def as_work_of_its_own(wrapped, instance, args, kwargs):
+    return lifecycle.as_work_of_its_own(wrapped, *args, **kwargs)
 
 
 def on_is_dirty(wrapped, wrapper, args, kwargs):

@@ -37,6 +37,7 @@ class RecordingDriver(object):
 
     def __init__(self):
         self.closed = []
+        self.held = []
 
     def fileno(self, raw):
         return None
@@ -46,6 +47,9 @@ class RecordingDriver(object):
 
     def is_closed(self, raw):
         return raw.closed
+
+    def is_held(self, raw):
+        return raw in self.held
 
     def close(self, raw):
         self.closed.append(raw)
@@ -425,11 +429,22 @@ def test_an_entry_given_back_twice_is_idle_once(pool, driver):
 def test_a_connection_that_is_let_go_keeps_its_slot_while_somebody_uses_it(pool, driver):
     entry = opened(pool, driver)
     user = entry.raw
-    pool.let_go(entry, "busy")
+    pool.let_go(entry, "lost")
     del entry
     exhausted(pool)
     del user
     gc.collect()
+    assert pool.stats()["discarded"] == {"lost": 1}
+    assert is_new(acquire_one(pool))
+
+
+def test_a_connection_that_was_shut_down_frees_its_slot_when_no_call_is_inside_it(pool, driver):
+    entry = opened(pool, driver)
+    kept = entry.raw
+    driver.held.append(kept)
+    pool.let_go(entry, "busy")
+    exhausted(pool)
+    driver.held.remove(kept)
     assert pool.stats()["discarded"] == {"busy": 1}
     assert is_new(acquire_one(pool))
 

@@ -739,7 +739,9 @@ def warnings(monkeypatch):
     log = Log()
     monkeypatch.setattr(streams, "WARN_AFTER", 0.1)
     monkeypatch.setattr(streams, "_named", set())
-    monkeypatch.setattr(streams, "_watched", {})  # responses of other tests may not be collected yet
+    monkeypatch.setattr(
+        streams, "_watched", {}
+    )  # responses of other tests may not be collected yet
     monkeypatch.setattr(streams.housekeeper, "INTERVAL", 0.05)
     logging.getLogger("persistconn").addHandler(log)
     yield log.messages

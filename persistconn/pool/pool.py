@@ -267,9 +267,10 @@ class Pool(object):
     def let_go(self, entry, reason):
         """Leave an entry's connection to another thread that may still use it.
 
-        The slot is freed once the connection is closed, or once that thread has dropped it.
+        The slot is freed once the connection is closed, or once that thread has dropped it. If the
+        caller has shut it down ("busy"), the slot is freed as soon as that thread does not use it.
         """
-        entry.slot.is_counted = True
+        entry.slot.is_counted, entry.slot.is_shut_down = True, reason == "busy"
         self._count(reason)
 
     def on_lost(self, slot):

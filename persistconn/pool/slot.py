@@ -18,6 +18,7 @@ class Slot(object):
         "is_taken",
         "is_open",
         "is_counted",
+        "is_shut_down",
         "reused",
         "taken_at",
         "_warned_at",
@@ -32,6 +33,7 @@ class Slot(object):
         self.is_taken = False  # False until MAX_CONNS has been checked
         self.is_open = False  # whether its connection has been counted as opened
         self.is_counted = False  # whether its connection's end has been counted under a reason
+        self.is_shut_down = False  # whether its connection is of no use to whoever is inside it
         self._warned_at = self._entry = self._watched = None
         self.begin()
 
@@ -93,7 +95,10 @@ class Slot(object):
             self.pool.opened(self)
 
     def has_ended(self):
-        """Whether its connection is garbage collected, or closed after Pool.let_go()."""
+        """Whether its connection is garbage collected, or is over after Pool.let_go().
+
+        Then it is closed, or it was shut down and the call that was inside the driver has returned.
+        """
         # Read once, because another thread may unwatch this slot. Read again, because it may give
         # the slot to another entry.
         reference = self._watched
@@ -101,7 +106,9 @@ class Slot(object):
         if watched is None:
             return reference is None or reference is self._watched
         raw = raw_of(watched) if self.is_counted else None
-        return raw is not None and self.driver.is_closed(raw)
+        if raw is None:
+            return False
+        return self.driver.is_closed(raw) or self.is_shut_down and not self.driver.is_held(raw)
 
     def raw(self):
         """Return the raw connection, or None before it is opened and after it is gone."""

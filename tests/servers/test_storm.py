@@ -5,7 +5,6 @@
 
 from __future__ import absolute_import
 
-import json
 import re
 import time
 
@@ -13,7 +12,7 @@ import django
 import pytest
 import support
 from clients import NUMBERS, Storm
-from processes import environment, program, serving
+from processes import environment, program, serving, without_persistconn
 from support import wait_until
 
 pytestmark = [
@@ -47,8 +46,7 @@ def storm(request, tables, tmpdir_factory):
     option = request.config.getoption
     env = environment(PYTHONWARNINGS="ignore")
     if option("--stock"):
-        settings = dict(json.loads(env["SERVERS_SETTINGS"]), INSTALLED_APPS=[])
-        env["SERVERS_SETTINGS"] = json.dumps(settings)
+        env = without_persistconn(env)
     with serving(COMMAND, env, str(tmpdir_factory.mktemp("storm"))) as server:
         storm = Storm(server, option("--storm"), *KINDS[request.param])
         began = time.time()

@@ -1,5 +1,7 @@
 from __future__ import absolute_import
 
+import logging
+
 import django
 from django import http
 
@@ -34,7 +36,7 @@ if hasattr(http, "StreamingHttpResponse"):
     ]
 
 if django.VERSION >= (3, 1):
-    from project import async_storm, async_streams, async_views, storm
+    from project import async_cancelled, async_storm, async_streams, async_views, cancelled, storm
 
     urlpatterns += [
         re_path("^async/who/$", async_views.who),
@@ -49,3 +51,16 @@ if django.VERSION >= (3, 1):
     urlpatterns.append(re_path("^storm/$", lambda request: views.answer(sorted(storm_views))))
     urlpatterns.append(re_path("^storm/collect/$", storm.collect))
     urlpatterns += [re_path("^storm/%s/$" % name, storm_views[name]) for name in storm_views]
+
+    slow_views = dict(storm_views, **dict(cancelled.VIEWS, **async_cancelled.VIEWS))
+    urlpatterns.append(re_path("^cancelled/$", lambda request: views.answer(sorted(slow_views))))
+    logging.getLogger("django.request").addHandler(async_cancelled.AskingHandler())
+    urlpatterns += [
+        re_path("^at/once/$", async_cancelled.at_once),
+    ]
+    names = "missing refused holds_a_transaction holds_a_cursor reads_on".split()
+    urlpatterns += [re_path("^async/%s/$" % name, getattr(async_cancelled, name)) for name in names]
+    urlpatterns += [
+        re_path("^cancelled/%s/$" % name, cancelled.counted(slow_views[name]))
+        for name in slow_views
+    ]
