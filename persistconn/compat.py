@@ -131,6 +131,43 @@ else:
         return lock.acquire(True, min(max(seconds, 0), threading.TIMEOUT_MAX))
 
 
+def qualified_name(function):
+    """Return a function's name with its module, and on Python 3 its class."""
+    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", repr(function))
+    return "%s.%s" % (function.__module__, name)
+
+
+if PY2:
+
+    def is_coroutine_function(function):
+        return False
+
+else:
+    try:
+        # Before inspect could mark functions, asyncio did.
+        from inspect import iscoroutinefunction as is_coroutine_function
+        from inspect import markcoroutinefunction  # noqa: F401
+    except ImportError:
+        from asyncio import iscoroutinefunction as is_coroutine_function
+
+    # As text, because Python 2 cannot read it.
+    exec("""
+async def awaited(coroutine, failed):
+    try:
+        await coroutine
+    except BaseException:
+        failed()
+        raise
+
+def in_async_with(new, function):
+    async def decorated(*args, **kwargs):
+        async with new():
+            return await function(*args, **kwargs)
+
+    return decorated
+""")
+
+
 def native_socket(fd):
     """Return a socket of the system, also under gevent, on a copy of a descriptor."""
     if PY2:

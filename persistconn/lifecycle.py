@@ -218,23 +218,34 @@ def _interrupted(work):
 # The end.
 
 
-def request_started():
-    """End work that an earlier request, whose response was not closed, left open in this thread."""
+def request_started(request=None):
+    """End work that an earlier request, whose response was not closed, left open in this thread.
+
+    ``request``: its WSGI environ or ASGI scope, where Django tells it.
+    """
     work = works.mine
     if work.wrappers:
         _end_all(work, work.find_open(accounting.account_for), None)
-    work.outer = set(work.wrappers)
+    work.outer, work.request = set(work.wrappers), request
 
 
 def request_finished():
     work = works.mine
-    outer, work.outer = work.outer, None
+    outer, work.outer, work.request = work.outer, None, None
     _end_all(work, work.find_open(accounting.account_for), outer)
 
 
-def end_of_work():
+def end_of_work(is_left_alone=None):
+    """End this thread's unit of work, as a direct call of Django's function for it does.
+
+    ``is_left_alone(wrapper)``: whether a wrapper belongs to a block around a unit of work that is
+    known from its beginning. All others then exit the atomic blocks that are still open.
+    """
     work = works.mine
-    _end_all(work, work.find_open(accounting.account_for), None)
+    wrappers, outer = work.find_open(accounting.account_for), None
+    if is_left_alone is not None:
+        wrappers, outer = [w for w in wrappers if not is_left_alone(w)], ()
+    _end_all(work, wrappers, outer)
 
 
 def _end_all(work, wrappers, outer):

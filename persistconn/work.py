@@ -56,6 +56,10 @@ class Work(object):
         self.in_orm = 0  # the depth of nested calls of the ORM
         # The ids of the wrappers that were open when this request began; None: no start was seen.
         self.outer = None
+        #: The request's WSGI environ or ASGI scope, if known, else None.
+        self.request = None
+        #: A weak reference to the innermost unit_of_work(), or None.
+        self.unit = None
         # Weak references, because the connection of a wrapper that is dropped must go with it.
         self.wrappers = {}
         self.witness = Witness(self.wrappers)

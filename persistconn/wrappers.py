@@ -137,7 +137,7 @@ def ending_work(original, switch):
         elif signal is request_finished:
             lifecycle.request_finished()
         elif signal is request_started:
-            lifecycle.request_started()
+            lifecycle.request_started(kwargs.get("environ") or kwargs.get("scope"))
         else:
             # A direct call has no signal, and ends a unit of work that is not a request.
             lifecycle.end_of_work()

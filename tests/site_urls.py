@@ -6,6 +6,8 @@ import support
 import transaction_views
 from django.http import HttpResponse
 
+import persistconn
+
 try:
     from django.urls import re_path
 except ImportError:
@@ -33,6 +35,12 @@ def both(request):
 
 def none(request):
     return HttpResponse("no query")
+
+
+def with_a_unit_inside(request):
+    before = support.pid()
+    persistconn.unit_of_work()(support.pid)()
+    return HttpResponse("closed" if support.is_idle() else "kept %d" % (support.pid() - before))
 
 
 def raising(request):
@@ -63,6 +71,7 @@ urlpatterns = [
     re_path("^tenant/$", tenant),
     re_path("^both/$", both),
     re_path("^none/$", none),
+    re_path("^with_a_unit_inside/$", with_a_unit_inside),
     re_path("^raising/$", raising),
     re_path("^uncommitted/$", uncommitted),
 ]
