@@ -101,4 +101,8 @@ COMMAND = System("a management command", ["Django"], manage("units", "NUMBER", "
 
 BEAT = ["celery", "-A", "project.celery_app", "beat", "--loglevel=INFO", "--max-interval=1"]
 BEAT += ["--scheduler=django_celery_beat.schedulers:DatabaseScheduler"]
+
+#: Celery 3.1 has another name for it.
 MAX_TASKS_PER_CHILD = "--max-tasks-per-child=%d"
+if workers.is_before("celery", 4):
+    MAX_TASKS_PER_CHILD = "--maxtasksperchild=%d"

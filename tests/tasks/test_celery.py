@@ -17,7 +17,7 @@ TASKS = 1000
 HAS_THREADS = workers.has("celery.concurrency.thread")
 POOLS = [systems.PREFORKED, systems.THREADED, systems.GREEN]
 if not HAS_THREADS:
-    POOLS.remove(systems.THREADED)  # Celery before 4.4 has no such pool
+    POOLS.remove(systems.THREADED)
 
 
 def in_pools(function):
@@ -50,6 +50,13 @@ def slow(system):
     """The same with tasks that take some time, so that a kill meets running ones."""
     pool = system.name.split()[-1]
     return systems.celery(pool, system.slots, seconds=0.02)
+
+
+@pytest.mark.skipif(not HAS_THREADS, reason="Celery before 4.4 has no threads")
+def test_threads_share_one_connection_although_conn_max_age_is_set():
+    result = Result(systems.THREADED, 100, TASKS_MAX_CONNS="1")
+    assert result.failed == []
+    assert result.opened == 1
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ Unit = collections.namedtuple("Unit", "number pid process began ended error")
 def environment(contender=PERSISTCONN, apps=(), **more):
     """The variables of a process with the project."""
     database = support.database_settings(support.DATABASE)
-    if contender == MAX_AGE:
+    if contender == MAX_AGE or "TASKS_MAX_CONNS" in more:
         database["CONN_MAX_AGE"] = 600
     ours = {
         "PYTHONPATH": os.pathsep.join([HERE, ROOT]),
@@ -117,6 +117,11 @@ def versions(names):
                 yield name, metadata.version(name)
             except metadata.PackageNotFoundError:
                 continue
+
+
+def is_before(name, major):
+    """Whether an older release than this one is installed."""
+    return any(int(version.split(".")[0]) < major for _, version in versions([name]))
 
 
 def redis():

@@ -5,7 +5,7 @@ from __future__ import absolute_import
 import os
 import sys
 
-from celery import Celery, signals
+from celery import VERSION, Celery, signals
 
 from project import units
 
@@ -18,6 +18,9 @@ if "gevent" in " ".join(sys.argv) and "psycopg" not in sys.modules:
         patch_psycopg()
 
 app = Celery("project", broker=os.environ["TASKS_REDIS"] + "/4")
+if VERSION < (4, 0):
+    # Celery as root refuses pickle, which was the default.
+    app.conf.update(CELERY_TASK_SERIALIZER="json", CELERY_ACCEPT_CONTENT=["json"])
 if "TASKS_RESULTS" in os.environ:
     app.conf.update(result_backend="django-db", result_extended=True)
 if "TASKS_REUSE_MAX" in os.environ:

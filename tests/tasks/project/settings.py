@@ -37,6 +37,9 @@ USE_I18N = False
 DEBUG = False
 DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
 
+if "TASKS_MAX_CONNS" in os.environ:
+    PERSISTCONN_MAX_CONNS = int(os.environ["TASKS_MAX_CONNS"])
+
 RQ_QUEUES = {"default": {"URL": REDIS + "/1"}}
 HUEY = {
     "huey_class": "huey.RedisHuey",
