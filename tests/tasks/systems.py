@@ -2,6 +2,8 @@
 
 from __future__ import absolute_import
 
+import copy
+
 import workers
 from workers import manage, run
 
@@ -12,12 +14,14 @@ PREFORK, THREADS, GREENLETS = 2, 4, 20
 class System(object):
     """One way to run units of work.
 
-    ``slots``: how many run at once. ``distributions``: what is measured, for the table.
+    ``distributions``: those that it is made of. ``slots``: how many units run at once. ``more``: how
+    many connections the system opens for itself.
     """
 
-    def __init__(self, name, distributions, command, queue=None, apps=(), slots=1, seconds=0.0):
+    def __init__(self, name, distributions, command, queue=None, apps=(), slots=1, more=0):
         self.name, self.distributions = name, distributions
-        self.queue, self.apps, self.slots, self.seconds = queue, list(apps), slots, seconds
+        self.queue, self.apps, self.slots, self.more = queue, list(apps), slots, more
+        self.seconds = 0.0
         self._command = command
 
     def __repr__(self):
@@ -28,8 +32,22 @@ class System(object):
 
     def command(self, number):
         """The worker's command. A program without a queue is given the number of units."""
-        words = {"NUMBER": str(number), "SECONDS": str(self.seconds)}
-        return [words.get(word, word) for word in self._command]
+        words = [word.replace("NUMBER", str(number)) for word in self._command]
+        return [word.replace("SECONDS", str(self.seconds)) for word in words]
+
+    def ended(self):
+        """The same with units that unit_of_work() ends."""
+        ended = copy.copy(self)
+        ended.queue = self.queue and self.queue + "_ended"
+        if self.queue is None:
+            ended._command = self._command + ["--ends"]
+        return ended
+
+    def slow(self):
+        """The same with units that take some time, so that a kill meets running ones."""
+        slow = copy.copy(self)
+        slow.seconds = 0.02
+        return slow
 
     def enqueue(self, number, env):
         if self.queue is not None:
@@ -82,8 +100,9 @@ DJANGO_TASKS = System(
     "django_tasks",
     ["django_tasks_db"],
 )
+# Its sentinel, its pusher and its monitor have connections, too.
 DJANGO_Q = System(
-    "django-q2", ["django-q2"], manage("qcluster"), "django_q", ["django_q"], slots=2
+    "django-q2", ["django-q2"], manage("qcluster"), "django_q", ["django_q"], slots=2, more=3
 )
 CHANNELS = System(
     "Channels, database_sync_to_async()",
@@ -97,6 +116,11 @@ APSCHEDULER = System(
     ["project.apscheduler_units", "NUMBER", "SECONDS"],
     slots=4,
 )
+SHELL = System(
+    "manage.py shell",
+    ["Django"],
+    manage("shell", "-c", "from project.shell import do; do(NUMBER, SECONDS)"),
+)
 COMMAND = System("a management command", ["Django"], manage("units", "NUMBER", "SECONDS"))
 
 BEAT = ["celery", "-A", "project.celery_app", "beat", "--loglevel=INFO", "--max-interval=1"]
@@ -106,3 +130,7 @@ BEAT += ["--scheduler=django_celery_beat.schedulers:DatabaseScheduler"]
 MAX_TASKS_PER_CHILD = "--max-tasks-per-child=%d"
 if workers.is_before("celery", 4):
     MAX_TASKS_PER_CHILD = "--maxtasksperchild=%d"
+
+#: Those of the table in docs/tasks.md.
+ALL = [PREFORKED, THREADED, GREEN, SOLO, RQ_FORKS, RQ_SIMPLE, HUEY, HUEY_PLAIN, DRAMATIQ]
+ALL += [DJANGO_TASKS, DJANGO_Q, CHANNELS, APSCHEDULER, COMMAND, SHELL]

@@ -39,17 +39,10 @@ def test_stock_celery_opens_a_connection_for_each_task():
 
 @in_pools
 def test_a_kill_of_all_sessions_fails_no_task_that_was_not_running(system):
-    system = slow(system)
-    result = Result(system, 60 * system.slots, kills=True)
-    assert result.numbers == list(range(60 * system.slots))
+    result = Result(system.slow(), 30 * system.slots, kills=True)
+    assert result.numbers == list(range(30 * system.slots))
     assert result.innocent == []
     assert result.opened > system.slots
-
-
-def slow(system):
-    """The same with tasks that take some time, so that a kill meets running ones."""
-    pool = system.name.split()[-1]
-    return systems.celery(pool, system.slots, seconds=0.02)
 
 
 @pytest.mark.skipif(not HAS_THREADS, reason="Celery before 4.4 has no threads")

@@ -23,7 +23,7 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 PATIENCE = 60
 
 #: What a project may do about its connections.
-STOCK, MAX_AGE, PERSISTCONN = "stock", "CONN_MAX_AGE", "persistconn"
+CONTENDERS = STOCK, MAX_AGE, PERSISTCONN = "stock", "CONN_MAX_AGE", "persistconn"
 
 redis_server = None
 
@@ -160,6 +160,10 @@ class Opened(object):
         return len([line for line in new if support.OURS not in line])
 
 
+class Ended(AssertionError):
+    """The worker has ended by itself, before its work was done."""
+
+
 class Worker(object):
     """A worker of a task system, from its start to the last of its children."""
 
@@ -186,10 +190,14 @@ class Worker(object):
         assert wait_until(lambda: self._is_at(number), PATIENCE), (count(), self.log())
 
     def _is_at(self, number):
-        done = count()
-        assert done >= number or self._process.poll() is None, (done, self.log())
+        has_ended, done = self.has_ended(), count()
+        if done < number and has_ended:
+            raise Ended(self.log())
         time.sleep(0.02)
         return done >= number
+
+    def has_ended(self):
+        return self._process.poll() is not None
 
     def terminate(self):
         """End the worker as a supervisor does."""
@@ -222,11 +230,12 @@ def working(command, env, **options):
 class Result(object):
     """What a run of ``number`` units of work has cost.
 
-    ``opened``: connections; ``states``: those of the sessions after the last unit; ``units``.
+    ``opened``: connections; ``units``; ``states``: those of the sessions after the last unit, once
+    all are idle, or after ``settles`` seconds.
     ``failed``: units with an error. ``innocent``: those of them that did not run during the kill.
     """
 
-    def __init__(self, system, number, contender=PERSISTCONN, kills=False, **options):
+    def __init__(self, system, number, contender=PERSISTCONN, kills=False, settles=10, **options):
         env = environment(contender, system.apps, **options)
         flush_redis()
         system.enqueue(number, env)
@@ -239,7 +248,8 @@ class Result(object):
                 ended = time.time()
             worker.has_done(number)
             self.units = units()
-            wait_until(lambda: "active" not in support.states())
+            # A system may be in a transaction of its own for a moment.
+            wait_until(lambda: set(support.states()) <= set(["idle"]), settles)
             self.states = support.states()
             worker.terminate()
         self.opened = opened.count()

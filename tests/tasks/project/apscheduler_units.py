@@ -18,5 +18,4 @@ scheduler = BackgroundScheduler(executors={"default": ThreadPoolExecutor(4)})
 for number in range(total):
     scheduler.add_job(unit, args=[number, seconds], misfire_grace_time=None)
 scheduler.start()
-while True:
-    time.sleep(60)
+time.sleep(600)

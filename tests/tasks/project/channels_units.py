@@ -17,6 +17,7 @@ async def main(total, seconds):
     for first in range(0, total, 20):
         numbers = range(first, min(first + 20, total))
         await asyncio.gather(*(unit(number, seconds) for number in numbers))
+    await asyncio.Event().wait()
 
 
 asyncio.run(main(int(sys.argv[1]), float(sys.argv[2])))

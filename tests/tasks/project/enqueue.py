@@ -43,10 +43,16 @@ def huey_plain(number, *arguments):
     tasks.unit(number, *arguments)
 
 
-def huey_ended(number, *arguments):
+def huey_plain_ended(number, *arguments):
     from project import tasks
 
     tasks.ended_unit(number, *arguments)
+
+
+def django_q_ended(number, *arguments):
+    from django_q.tasks import async_task
+
+    async_task("project.ended.unit", number, *arguments)
 
 
 def dramatiq(number, *arguments):

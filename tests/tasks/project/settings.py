@@ -63,7 +63,8 @@ DRAMATIQ_BROKER = {
 DRAMATIQ_AUTODISCOVER_MODULES = ["dramatiq_jobs"]
 Q_CLUSTER = {"name": "project", "workers": 2, "orm": "default", "poll": 0.05, "timeout": 60}
 Q_CLUSTER.update({"retry": 120, "bulk": 10})
-TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
+if "django_tasks_db" in APPS:
+    TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
 
 if django.VERSION < (1, 6):
     USE_TZ = False

@@ -32,9 +32,19 @@ def unit(number, seconds=0):
         pid = session()
         time.sleep(seconds)
         session()
+        if "TASKS_LEAVES" in os.environ:
+            leave_a_transaction()
     except Exception as raised:
         error = repr(raised)
     report(number, pid, began, error)
+
+
+def leave_a_transaction():
+    """Do what a job should not: leave a transaction open."""
+    from django.db import transaction
+
+    transaction.set_autocommit(False)
+    session()
 
 
 def report(number, pid, began=0, error=None):

@@ -10,9 +10,13 @@ except ImportError:
     from django.conf.urls import url as re_path
 
 
+def ready(request):
+    return HttpResponse("ready")
+
+
 def unit(request, number, seconds):
     units.unit(int(number), float(seconds))
     return HttpResponse("done")
 
 
-urlpatterns = [re_path(r"^(\d+)/([\d.]+)/$", unit)]
+urlpatterns = [re_path(r"^ready/$", ready), re_path(r"^(\d+)/([\d.]+)/$", unit)]

@@ -2,6 +2,8 @@
 
 from __future__ import absolute_import
 
+import time
+
 from django.core.management.base import BaseCommand
 
 from project import units
@@ -21,3 +23,4 @@ class Command(BaseCommand):
             unit = ended.unit
         for number in range(options["number"]):
             unit(number, options["seconds"])
+        time.sleep(600)
