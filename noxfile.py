@@ -492,8 +492,9 @@ def tasks(session, django):
     if any(word.startswith("--measure") for word in session.posargs):
         options = ["tests/tasks", *session.posargs]
     else:
-        files = ["tests/tasks" if cell == WITH_ALL_SYSTEMS else "tests/tasks/test_celery.py"]
-        options = session.posargs or [*files, "--numprocesses=2"]
+        whole, part = ["tests/tasks"], ["tests/tasks/test_celery.py", "--tasks=200"]
+        chosen = whole if cell == WITH_ALL_SYSTEMS else part
+        options = session.posargs or [*chosen, "--numprocesses=2"]
     env = {"PYTHONPATH": str(ROOT), "PERSISTCONN_PG_BIN": postgres_bin()}
     session.run("pytest", *options, env=env)
 

@@ -20,6 +20,7 @@ from demo_project.private import NoServer  # noqa: E402
 
 def pytest_addoption(parser):
     parser.addoption("--measure", type=int, help="print the table of docs/tasks.md for N units")
+    parser.addoption("--tasks", type=int, default=1000, help="tasks of Celery's long tests")
 
 
 def pytest_configure(config):

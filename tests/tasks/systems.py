@@ -55,7 +55,7 @@ class System(object):
 
 
 def celery(pool, slots, **options):
-    words = ["celery", "-A", "project.celery_app", "worker", "--pool=" + pool, "--loglevel=INFO"]
+    words = ["celery", "-A", "project.celery_app", "worker", "--pool=" + pool, "--loglevel=WARNING"]
     words += ["--concurrency=%d" % slots, "--without-mingle", "--without-gossip"]
     return System("Celery, " + pool, ["celery"], words, "celery", slots=slots, **options)
 

@@ -13,7 +13,6 @@ from workers import PERSISTCONN, STOCK, Opened, Result, environment, run, units,
 
 pytestmark = pytest.mark.skipif(not systems.SOLO.is_installed(), reason="Celery is not installed")
 
-TASKS = 1000
 HAS_THREADS = workers.has("celery.concurrency.thread")
 POOLS = [systems.PREFORKED, systems.THREADED, systems.GREEN]
 if not HAS_THREADS:
@@ -25,9 +24,10 @@ def in_pools(function):
 
 
 @in_pools
-def test_a_thousand_tasks_open_one_connection_per_slot_at_the_most(system):
-    result = Result(system, TASKS)
-    assert result.numbers == list(range(TASKS))
+def test_a_thousand_tasks_open_one_connection_per_slot_at_the_most(system, request):
+    tasks = request.config.getoption("--tasks")
+    result = Result(system, tasks)
+    assert result.numbers == list(range(tasks))
     assert result.failed == []
     assert 1 <= result.opened <= system.slots, result.opened
     assert "idle in transaction" not in result.states
@@ -131,7 +131,9 @@ def test_forked_children_leave_the_connection_of_their_parent_alone(contender):
         assert opened.count() == processes
 
 
-@pytest.mark.skipif(not workers.has("django_celery_results"), reason="not installed")
+@pytest.mark.skipif(
+    not workers.has("django_celery_results"), reason="this cell has no django-celery-results"
+)
 def test_results_in_the_database_open_no_more_connections():
     system = systems.celery("prefork", systems.PREFORK, apps=["django_celery_results"])
     result = Result(system, 200, TASKS_RESULTS="1")
@@ -140,7 +142,9 @@ def test_results_in_the_database_open_no_more_connections():
     assert support.ask(stored, support.DATABASE) == 200
 
 
-@pytest.mark.skipif(not workers.has("django_celery_beat"), reason="not installed")
+@pytest.mark.skipif(
+    not workers.has("django_celery_beat"), reason="this cell has no django-celery-beat"
+)
 def test_beat_with_its_schedule_in_the_database_keeps_one_connection():
     env = environment(apps=["django_celery_beat"])
     run(["project.schedule"], env)

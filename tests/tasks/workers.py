@@ -54,7 +54,7 @@ def run(command, env):
             [sys.executable, "-m"] + command, env=env, cwd=HERE, stdout=output, stderr=output
         )
         try:
-            assert wait_until(lambda: process.poll() is not None, PATIENCE), "it hangs"
+            assert wait_until(lambda: process.poll() is not None, 2 * PATIENCE), "it hangs"
         finally:
             if process.poll() is None:
                 process.kill()
@@ -187,7 +187,8 @@ class Worker(object):
 
     def has_done(self, number):
         """Wait until so many units of work are done."""
-        assert wait_until(lambda: self._is_at(number), PATIENCE), (count(), self.log())
+        patience = PATIENCE + number / 5.0
+        assert wait_until(lambda: self._is_at(number), patience), (count(), self.log())
 
     def _is_at(self, number):
         has_ended, done = self.has_ended(), count()
@@ -249,8 +250,7 @@ class Result(object):
             worker.has_done(number)
             self.units = units()
             # A system may be in a transaction of its own for a moment.
-            wait_until(lambda: set(support.states()) <= set(["idle"]), settles)
-            self.states = support.states()
+            wait_until(self._is_idle, settles)
             worker.terminate()
         self.opened = opened.count()
         self.failed = [unit for unit in self.units if unit.error is not None]
@@ -258,3 +258,7 @@ class Result(object):
             unit for unit in self.failed if kills and (unit.ended < began or unit.began > ended)
         ]
         self.numbers = sorted(unit.number for unit in self.units)
+
+    def _is_idle(self):
+        self.states = support.states()
+        return set(self.states) <= set(["idle"])
