@@ -474,6 +474,37 @@ def servers(session, django):
     session.run("pytest", *(session.posargs or ["tests/servers"]), env=env)
 
 
+# Each with a Celery of its time, and the newest with all other systems. django-celery-beat is not
+# for the newest Django. Celery 3.1 needs gevent and redis as they were.
+TASK_CELLS = {
+    ("3.13", "6.1+psycopg3"): "celery django-celery-results django-rq huey dramatiq django-dramatiq"
+    " django-tasks-db django-q2 channels apscheduler redis gevent",
+    (
+        "3.10",
+        "4.2",
+    ): "celery==5.2.* django-celery-results django-celery-beat redis gevent psycogreen",
+    ("2.7", "1.11"): "celery==4.4.* futures redis gevent psycogreen",
+    ("2.7", "1.5"): "celery==3.1.* redis<3 gevent<1.3 psycogreen",
+}
+WITH_ALL_SYSTEMS = ("3.13", "6.1+psycopg3")
+
+
+@in_cells(*TASK_CELLS, by_hand=[("2.7", "1.5")])
+def tasks(session, django):
+    """Run the tests under real Celery, RQ, Huey and others: `-- --measure=1000` prints a table."""
+    cell = session.python, django
+    requirements = [*cells.requirements(django), *TASK_CELLS[cell].split()]
+    session.install(wheel(), "pytest", "pytest-xdist", *requirements)
+    if any(word.startswith("--measure") for word in session.posargs):
+        options = ["tests/tasks", *session.posargs]
+    else:
+        whole, part = ["tests/tasks"], ["tests/tasks/test_celery.py", "--tasks=200"]
+        chosen = whole if cell == WITH_ALL_SYSTEMS else part
+        options = session.posargs or [*chosen, "--numprocesses=2"]
+    env = {"PYTHONPATH": str(ROOT), "PERSISTCONN_PG_BIN": postgres_bin()}
+    session.run("pytest", *options, env=env)
+
+
 @nox.session
 def bench(session):
     """Measure persistconn beside its peers: `-- --quick`, `--help`; `-- guard` in CI."""

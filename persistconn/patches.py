@@ -1,4 +1,4 @@
-"""THE TABLE of patches: which parts of Django are replaced, by which functions, and why."""
+"""THE TABLE of patches: what is replaced in Django and Celery, by which functions, and why."""
 
 from django import VERSION
 
@@ -8,6 +8,7 @@ from persistconn.django_versions.hooks import HookedModule
 from persistconn.patching import (
     HotWrap,
     Import,
+    LaterWrap,
     Listener,
     OptionalWrap,
     Receiver,
@@ -221,6 +222,13 @@ TABLE = [
     Receiver(ALL, SIGNALS, "request_finished", "django.db", END, IN_PLACE),
     Replacement(CURSOR_CONNECTS, POSTGRES, "Database", HookedModule, OWN_CONNECT),
     Replacement(CURSOR_CONNECTS, MYSQL, "Database", HookedModule, OWN_CONNECT),
+    LaterWrap(
+        ALL,
+        "celery.fixups.django",
+        "DjangoWorkerFixup.close_database",
+        wrappers.closing_the_database_of_celery,
+        "checkin before and after each task, where Celery closes all connections",
+    ),
     Wrap(ALL, CREATES, CREATION + "_create_test_db", wrappers.on_dropping_a_database, DROP),
     Wrap(SINCE_1_9, CREATES, CREATION + "clone_test_db", wrappers.on_dropping_a_database, DROP),
     Wrap(ALL, CREATES, CREATION + "destroy_test_db", wrappers.on_dropping_a_database, DROP),

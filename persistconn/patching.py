@@ -68,6 +68,60 @@ class OptionalWrap(HotWrap):
         return HotWrap.apply(self, switch)
 
 
+class LaterWrap(OptionalWrap):
+    """An OptionalWrap of a module that may be imported later, or never.
+
+    The patch waits for the import. If a release of that module has no such attribute, the patch
+    logs a warning and leaves the module as it is.
+    """
+
+    _replacements = {}
+
+    def apply(self, switch):
+        later = _Later(functools.partial(self._apply_now, switch))
+        wrapt.register_post_import_hook(later.begin, self.module)
+        return later.undo
+
+    def _apply_now(self, switch):
+        try:
+            return HotWrap.apply(self, switch)
+        except AttributeError as error:
+            logger.warning("%s.%s is not patched: %s", self.module, self.attribute, error)
+            return lambda: True
+
+    def replacement(self, original, switch):
+        # Stays alive after undo(): signals may have a weak reference to it and to nothing else.
+        key = self, original, switch
+        if key not in self._replacements:
+            self._replacements[key] = OptionalWrap.replacement(self, original, switch)
+        return self._replacements[key]
+
+
+class _Later(object):
+    """Applies a patch when its module is imported, unless it has been undone before.
+
+    A post-import hook cannot be taken back.
+    """
+
+    def __init__(self, apply):
+        self._apply = apply
+        self._is_wanted = True
+        self._undo = None
+
+    def begin(self, module):
+        if self._is_wanted:
+            self._undo = self._apply()
+            if not self._is_wanted:
+                self.undo()  # another thread has called undo() meanwhile
+
+    def undo(self):
+        self._is_wanted = False
+        if self._undo is not None and not self._undo():
+            return False
+        self._undo = None
+        return True
+
+
 class Replacement(OptionalWrap):
     """Replace an object that is not a function by the result of ``wrapper(original)``."""
 

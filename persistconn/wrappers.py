@@ -1,4 +1,4 @@
-"""Replacements of Django's functions. lifecycle.py does the work on connections."""
+"""Replacements of functions of Django and Celery. lifecycle.py does the work on connections."""
 
 from functools import partial
 from sys import _getframe
@@ -175,6 +175,22 @@ def ending_work(original, switch):
             lifecycle.end_of_work()
 
     return end_of_work
+
+
+def closing_the_database_of_celery(original, switch):
+    def close_database(fixup, **kwargs):
+        if not switch.is_on:
+            return original(fixup, **kwargs)
+        recycles = fixup._db_recycles
+        try:
+            lifecycle.end_of_work()
+        finally:
+            # Closes what is still open, as it is not persistconn's, and counts for DB_REUSE_MAX.
+            original(fixup, **kwargs)
+        if fixup._db_recycles < recycles:
+            lifecycle.pools.drain()  # so many tasks may use a connection, and no more
+
+    return close_database
 
 
 def on_request_started(sender=None, **kwargs):

@@ -5,9 +5,13 @@ These tests patch classes of their own, and signals of Django's class.
 
 from __future__ import absolute_import
 
+import gc
+import importlib
+import itertools
 import logging
 import sys
 import types
+import weakref
 
 import django
 import pytest
@@ -17,6 +21,7 @@ from django.dispatch import Signal
 from persistconn.patching import (
     HotWrap,
     Import,
+    LaterWrap,
     Listener,
     OptionalWrap,
     Patcher,
@@ -189,6 +194,144 @@ def test_a_wrapper_left_under_somebody_elses_patch_is_used_again(target):
     patches.undo()
     patches.apply()
     assert target.Base().plain() == "theirs plain!"
+
+
+LATER = """
+class Base(object):
+    def plain(self):
+        return "plain"
+"""
+
+
+@pytest.fixture
+def import_later(tmpdir, monkeypatch):
+    """A function that imports a module with a class Base, which nobody has imported yet."""
+    # A name of its own, because hooks of other tests may still wait for their modules.
+    name = "patching_later_%d" % next(numbers)
+    tmpdir.join(name + ".py").write(LATER)
+    monkeypatch.syspath_prepend(str(tmpdir))
+
+    def import_later():
+        return importlib.import_module(name)
+
+    import_later.name = name
+    yield import_later
+    sys.modules.pop(name, None)
+
+
+numbers = itertools.count()
+
+
+def later(import_later, attribute="Base.plain"):
+    return LaterWrap(ALL, import_later.name, attribute, shouting, "a test")
+
+
+def test_a_later_row_does_not_import_its_module(import_later):
+    patches = patcher(later(import_later))
+    patches.apply()
+    assert import_later.name not in sys.modules
+    patches.undo()
+
+
+def test_a_later_row_is_applied_when_its_module_is_imported(import_later):
+    patches = patcher(later(import_later))
+    patches.apply()
+    assert import_later().Base().plain() == "plain!"
+    patches.undo()
+
+
+def test_a_later_row_is_applied_at_once_to_a_module_that_was_imported_before(import_later):
+    module = import_later()
+    patches = patcher(later(import_later))
+    patches.apply()
+    assert module.Base().plain() == "plain!"
+    patches.undo()
+
+
+def test_undo_of_a_later_row_restores_the_identical_object(import_later):
+    module = import_later()
+    before = dict(vars(module.Base))
+    patches = patcher(later(import_later))
+    patches.apply()
+    assert dict(vars(module.Base)) != before
+    patches.undo()
+    assert dict(vars(module.Base)) == before
+
+
+def test_a_module_imported_after_undo_stays_as_it_is(import_later):
+    patches = patcher(later(import_later))
+    patches.apply()
+    patches.undo()
+    module = import_later()
+    assert module.Base().plain() == "plain"
+    assert not hasattr(module.Base.plain, "__wrapped__")
+
+
+def test_a_later_row_undone_while_it_is_being_applied_leaves_its_module_as_it_is(import_later):
+    def undoing(original, switch):
+        patches.undo()
+        return shouting(original, switch)
+
+    patches = patcher(LaterWrap(ALL, import_later.name, "Base.plain", undoing, "a test"))
+    patches.apply()
+    module = import_later()
+    assert not hasattr(module.Base.plain, "__wrapped__")
+
+
+def test_a_later_row_applied_twice_before_the_import_wraps_once(import_later):
+    patches = patcher(later(import_later))
+    patches.apply()
+    patches.undo()
+    patches.apply()
+    assert import_later().Base().plain() == "plain!"
+    patches.undo()
+
+
+def test_calls_pass_through_a_later_row_while_the_switch_is_off(import_later):
+    patches = patcher(later(import_later))
+    patches.switch.is_on = False
+    patches.apply()
+    assert import_later().Base().plain() == "plain"
+    patches.undo()
+
+
+def test_a_later_row_without_its_attribute_logs_a_warning_and_lets_the_import_pass(
+    import_later, caplog
+):
+    patches = patcher(later(import_later, "Base.missing"))
+    patches.apply()
+    with caplog.at_level(logging.WARNING, "persistconn"):
+        assert import_later().Base().plain() == "plain"
+    assert "Base.missing is not patched" in caplog.text
+    patches.undo()
+
+
+def test_undo_of_a_later_row_leaves_a_later_patch_by_somebody_else_alone(import_later):
+    module = import_later()
+    patches = patcher(later(import_later))
+    patches.apply()
+    ours = vars(module.Base)["plain"]
+    module.Base.plain = theirs = lambda self: "theirs " + ours(self)
+    patches.undo()
+    patches.undo()
+    assert vars(module.Base)["plain"] is theirs
+    patches.apply()
+    assert module.Base().plain() == "theirs plain!"
+
+
+def test_a_function_of_a_later_row_stays_alive_after_undo_for_those_with_a_weak_reference(
+    import_later,
+):
+    module = import_later()
+    patches = patcher(later(import_later))
+    patches.apply()
+    ref = weakref.ref(vars(module.Base)["plain"])
+    patches.undo()
+    gc.collect()
+    assert ref() is not None
+    patches.apply()
+    assert vars(module.Base)["plain"] is ref()
+    patches.undo()
 
 
 def test_a_module_that_imported_a_function_gets_the_function_of_its_source(target, monkeypatch):
