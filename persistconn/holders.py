@@ -113,7 +113,9 @@ def _name(work):
 
 
 def _label(work):
-    """Return the method and the path of a request, without its query, or a unit of work's name."""
+    """Return what is known of the work: a request's method and path, without its query, or the name
+    of a unit of work or of a Celery task.
+    """
     if work is None:
         return None
     told = work.request or {}
@@ -123,7 +125,9 @@ def _label(work):
         path = request.get("PATH_INFO") or request.get("path", "")
         return ("%s %s" % (method, path))[:200]
     unit = work.unit and work.unit()
-    return None if unit is None else unit.name
+    if unit is not None and unit.name:
+        return unit.name
+    return None if work.task is None else work.task[1]
 
 
 def _status(entry):

@@ -70,6 +70,8 @@ class Work(object):
         self.request = None
         #: A weak reference to the innermost unit_of_work(), or None.
         self.unit = None
+        #: The id and the name of the Celery task that this thread runs, or None.
+        self.task = None
         # Weak references, because the connection of a wrapper that is dropped must go with it.
         self.wrappers = {}
         self.witness = Witness(self.wrappers)

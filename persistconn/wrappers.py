@@ -5,7 +5,7 @@ from sys import _getframe
 
 from django.core.signals import request_finished, request_started
 
-from persistconn import asgi, lifecycle, streams
+from persistconn import asgi, lifecycle, streams, tasks
 from persistconn.compat import running_loop
 from persistconn.django_versions import dialect
 from persistconn.patching import are_djangos
@@ -181,14 +181,7 @@ def closing_the_database_of_celery(original, switch):
     def close_database(fixup, **kwargs):
         if not switch.is_on:
             return original(fixup, **kwargs)
-        recycles = fixup._db_recycles
-        try:
-            lifecycle.end_of_work()
-        finally:
-            # Closes what is still open, as it is not persistconn's, and counts for DB_REUSE_MAX.
-            original(fixup, **kwargs)
-        if fixup._db_recycles < recycles:
-            lifecycle.pools.drain()  # so many tasks may use a connection, and no more
+        return tasks.close_database(fixup, partial(original, fixup, **kwargs))
 
     return close_database
 
