@@ -102,13 +102,16 @@ def watch_request(coroutine):
 
 
 def watch_view(coroutine):
-    request = _request.get()
+    request = _request.get(None)  # None in a handler with a handle() of its own
+    if request is None:
+        return coroutine
     request.task_began()
     return Watched(coroutine, request.task_raised)
 
 
 def watch_response(coroutine):
-    return Watched(coroutine, _request.get().task_ended)
+    request = _request.get(None)
+    return coroutine if request is None else Watched(coroutine, request.task_ended)
 
 
 def in_the_requests_thread(function):

@@ -29,8 +29,14 @@ try:
     from contextvars import ContextVar  # noqa: F401
 except ImportError:
 
-    def ContextVar(name):
-        """Python before 3.7 has none, and no Django that needs one."""
+    class ContextVar(object):
+        """Stands in before Python 3.7, where no Django needs one."""
+
+        def __init__(self, name):
+            pass
+
+        def set(self, value):
+            pass
 
 
 PY2 = sys.version_info < (3,)

@@ -5,6 +5,7 @@
 
 from __future__ import absolute_import
 
+import json
 import time
 
 import django
@@ -27,6 +28,10 @@ not_from_5_0_to_6_0 = pytest.mark.skipif(
 SLOTS = 4
 SETTINGS = {"MAX_CONNS": SLOTS, "TIMEOUT": 2}
 
+# Until 4.2, Django's mail to nobody repeats the queries of an error's frames, one error at a time.
+# While all slots are taken, each of these queries waits for TIMEOUT.
+LOGGING = {"version": 1, "disable_existing_loggers": False, "loggers": {"django": {"handlers": []}}}
+
 APPLICATION = "project.storm_asgi:application"
 UVICORN = ["uvicorn", APPLICATION, "--port=PORT", "--no-access-log"]
 # Once a second it cancels the requests whose clients are gone; without the option, after 10.
@@ -45,6 +50,7 @@ def serving_with(command, folder, is_stock=False):
     if not program(command[0]):
         pytest.skip("%s is not installed" % command[0])
     env = environment(settings=SETTINGS, PYTHONWARNINGS="ignore")
+    env["SERVERS_SETTINGS"] = json.dumps(dict(json.loads(env["SERVERS_SETTINGS"]), LOGGING=LOGGING))
     if is_stock:
         env = without_persistconn(env)
     return serving([program(command[0])] + command[1:], env, folder)
