@@ -222,15 +222,15 @@ def release_unused():
     RELEASE_BEFORE_STREAMING is on. Return the wrappers that stay in the unit of work, by their ids.
     """
     work = works.mine
-    for key, ref in list(work.wrappers.items()):
+    for ref in list(work.wrappers.values()):
         wrapper = ref()
-        if wrapper is not None and key not in (work.outer or ()) and _is_unused(wrapper, work):
+        if wrapper is not None and _is_unused(wrapper):
             checkin(wrapper)
             work.ended(wrapper)
     return work.wrappers
 
 
-def _is_unused(wrapper, work):
+def _is_unused(wrapper):
     held = lease.of(wrapper)
     state, entry = held.snapshot(wrapper.connection)
     if state != OPEN or held.is_own or not held.database.values.release_before_streaming:
