@@ -242,7 +242,7 @@ def _is_unused(wrapper):
     status = entry.driver.status(entry.raw)
     if status is None:
         status = transactions.presumed(entry, held)
-    return dialect.loses_nothing(wrapper, status) and not held.cursors.find_open()
+    return dialect.loses_nothing(wrapper, status) and not held.cursors.has_open()
 
 
 # The end.
