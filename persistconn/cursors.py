@@ -48,8 +48,13 @@ class Cursors(object):
             known.difference_update([ref for ref in list(known) if ref() is None])
             self._crowd = 2 * len(known) + CROWD
 
-    def find_open(self):
-        """Return the cursors that are still open."""
+    def has_open(self):
+        """Whether a cursor is still open."""
+        cursors = [ref() for ref in list(self.known)]
+        return bool(_open(cursor for cursor in cursors if cursor is not None) or _open(self.named))
+
+    def take(self):
+        """Return the cursors that are still open, and forget all cursors."""
         found = []
         for ref in list(self.known):
             cursor = ref()
@@ -57,12 +62,7 @@ class Cursors(object):
                 found.append(cursor)
         if self.named:
             found += _open(self.named)
-        return found
-
-    def take(self):
-        """Return the cursors that are still open, and forget all cursors."""
-        found = self.find_open()
-        del self.named[:]
+            del self.named[:]
         self.known.clear()
         self._crowd = CROWD
         return found

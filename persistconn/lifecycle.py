@@ -233,15 +233,15 @@ def release_unused():
     RELEASE_BEFORE_STREAMING is on. Return the wrappers that stay in the unit of work, by their ids.
     """
     work = works.mine
-    for key, ref in list(work.wrappers.items()):
+    for ref in list(work.wrappers.values()):
         wrapper = ref()
-        if wrapper is not None and key not in (work.outer or ()) and _is_unused(wrapper, work):
+        if wrapper is not None and _is_unused(wrapper):
             checkin(wrapper)
             work.ended(wrapper)
     return work.wrappers
 
 
-def _is_unused(wrapper, work):
+def _is_unused(wrapper):
     held = lease.of(wrapper)
     state, entry = held.snapshot(wrapper.connection)
     if state != OPEN or held.is_own or not held.database.values.release_before_streaming:
@@ -253,7 +253,7 @@ def _is_unused(wrapper, work):
     status = entry.driver.status(entry.raw)
     if status is None:
         status = transactions.presumed(entry, held)
-    return dialect.loses_nothing(wrapper, status) and not held.cursors.find_open()
+    return dialect.loses_nothing(wrapper, status) and not held.cursors.has_open()
 
 
 # The end.
@@ -307,7 +307,7 @@ def set_aside():
     """
     work, aside = works.mine, []
     for wrapper in work.find_open(accounting.account_for):
-        if lease.of(wrapper).cursors.find_open():
+        if lease.of(wrapper).cursors.has_open():
             work.wrappers.pop(id(wrapper), None)
             aside.append(wrapper)
     request_finished()

@@ -126,11 +126,10 @@ class Stream(object):
         self._since = {}  # by checkout: when it was seen first
 
     def has_ended(self):
-        response, work = self.response(), self._work()
-        if response is None or work is None or self._pid != os.getpid():
+        work = self._work()
+        if self.response() is None or work is None or self._pid != os.getpid():
             return True
-        # ``outer`` is another object in each request.
-        return getattr(response, "closed", False) or work.outer is not self._outer
+        return work.outer is not self._outer  # it is another object in each request
 
     def find_held(self, now):
         """Return the alias of a connection that the stream has held for too long, or None."""

@@ -302,26 +302,10 @@ def test_after_its_transaction_a_stream_gives_the_connection_back(releasing):
         assert in_use() == 0
 
 
-def test_a_view_that_made_a_cursor_keeps_its_session_for_the_stream(releasing):
-    pids = []
-    with sent(ask_twice, before=lambda: pids.append(support.pid())) as stream:
-        if support.django.VERSION < (1, 5):
-            pids = []  # request_finished has come already
-        assert len(set(pids + [int(part) for part in stream])) == 1
-
-
 @since_1_5
-def test_what_a_view_set_in_its_session_is_there_in_the_stream(releasing):
-    def parts():
-        yield support.fetch(chosen.TELL_TENANT)
-
-    def set_tenant():
-        cursor = connections["default"].cursor()
-        cursor.execute(chosen.SET_TENANT % "someone")
-        cursor.close()
-
-    with sent(parts, before=set_tenant) as stream:
-        assert list(stream) == ["someone"]
+def test_a_view_that_made_a_cursor_keeps_its_connection_for_the_stream(releasing):
+    with sent(tell_use, before=support.pid) as stream:
+        assert list(stream) == ["1", "1"]
 
 
 def test_a_stream_that_made_a_cursor_keeps_its_connection_to_its_end(releasing):
@@ -469,6 +453,21 @@ def test_parts_are_left_to_django_after_disable(releasing):
             persistconn.enable()
 
 
+def test_a_connection_that_is_in_use_when_persistconn_is_disabled_stays_with_its_stream(releasing):
+    def parts():
+        ask()
+        persistconn.disable()
+        yield ""
+
+    try:
+        with sent(parts) as stream:
+            next(stream)
+            assert not support.is_idle()
+            end_of_work()
+    finally:
+        persistconn.enable()
+
+
 # What Django does with a response stays as it is.
 
 
@@ -539,6 +538,15 @@ def test_without_the_setting_the_iterator_of_a_response_is_not_touched():
     response = StreamingHttpResponse(parts)
     iter(response)
     assert response._iterator is parts
+
+
+@since_1_5
+def test_a_response_that_is_iterated_over_again_gets_no_second_layer(releasing):
+    response = StreamingHttpResponse(["a"])
+    iter(response)
+    once = response._iterator
+    iter(response)
+    assert response._iterator is once
 
 
 # Files.
@@ -666,7 +674,8 @@ def test_a_plain_stream_under_asgi_gives_its_connection_back_between_its_parts(r
 
 
 @since_3_1
-def test_a_response_under_asgi_that_is_no_stream_is_sent_as_in_stock_django(releasing):
+def test_a_response_under_asgi_that_is_no_stream_is_sent_as_in_stock_django(releasing, monkeypatch):
+    monkeypatch.delattr(lifecycle, "release_unused")
     seen = request(lambda request: http.HttpResponse("%d" % ask()))
     assert [int(part) for part, _ in seen] == backends()
 
@@ -853,26 +862,27 @@ def test_a_response_without_a_request_is_named_by_its_generator():
     assert streams.name_of(response) == "test_streams.ask_twice"
 
 
-def test_a_stream_with_the_setting_is_not_named(warnings, releasing):
-    with sent(ask_twice) as stream, settings_as(PERSISTCONN_RELEASE_BEFORE_STREAMING=True):
+def test_a_stream_with_the_setting_is_not_named_though_it_keeps_its_connection(warnings, releasing):
+    def parts():
+        yield "%d" % support.pid()
+
+    with sent(parts) as stream:
         next(stream)
+        assert in_use() == 1
         rounds()
     assert warnings == []
 
 
-def test_a_stream_that_ends_its_work_itself_is_not_named(warnings):
-    def parts():
-        while True:
-            ask()
-            end_of_work()
-            yield ""
-
-    with sent(parts) as stream:
-        next(stream)
-        for _turn in range(5):
-            rounds(1)
-            next(stream)
-    assert warnings == []
+@since_1_4
+def test_a_stream_that_gives_its_connection_back_by_itself_is_not_taken_for_one_that_holds_it():
+    response = StreamingHttpResponse(ask_twice())
+    stream = streams.Stream(response, lifecycle.works.mine)
+    ask()
+    assert stream.find_held(now=0) is None
+    end_of_work()
+    ask()
+    assert stream.find_held(now=100) is None
+    assert stream.find_held(now=100 + streams.WARN_AFTER) == "default"
 
 
 @since_1_5
