@@ -485,7 +485,7 @@ TASK_CELLS = {
         "3.10",
         "4.2",
     ): "celery==5.2.* django-celery-results django-celery-beat redis gevent psycogreen",
-    ("2.7", "1.11"): "celery==4.4.* futures redis gevent psycogreen",
+    ("2.7", "1.11"): "celery==4.4.* django-celery-results<2 futures redis gevent psycogreen",
     ("2.7", "1.5"): "celery==3.1.* redis<3 gevent<1.3 psycogreen",
 }
 WITH_ALL_SYSTEMS = ("3.13", "6.1+psycopg3")

@@ -140,7 +140,8 @@ def units():
 
 
 def count():
-    return redis().llen("units")
+    """How many units of work have been done. A broker may give out one of them again."""
+    return len(set(unit.number for unit in units()))
 
 
 class Opened(object):
@@ -257,7 +258,7 @@ class Result(object):
         self.innocent = [
             unit for unit in self.failed if kills and (unit.ended < began or unit.began > ended)
         ]
-        self.numbers = sorted(unit.number for unit in self.units)
+        self.numbers = sorted(set(unit.number for unit in self.units))
 
     def _is_idle(self):
         self.states = support.states()

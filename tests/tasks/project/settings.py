@@ -62,8 +62,9 @@ DRAMATIQ_BROKER = {
     ],
 }
 DRAMATIQ_AUTODISCOVER_MODULES = ["dramatiq_jobs"]
-Q_CLUSTER = {"name": "project", "workers": 2, "orm": "default", "poll": 0.05, "timeout": 60}
-Q_CLUSTER.update({"retry": 120, "bulk": 10})
+Q_CLUSTER = {"name": "project", "workers": 2, "orm": "default", "poll": 0.05, "bulk": 10}
+# A task whose delivery a kill has interrupted is delivered again after so many seconds.
+Q_CLUSTER.update({"timeout": 5, "retry": 10})
 if "django_tasks_db" in APPS:
     TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
 
