@@ -2,10 +2,13 @@
 
 import asyncio
 import inspect
+import time
 
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIHandler
 from django.http import StreamingHttpResponse
+
+PATIENCE = 10
 
 SCOPE = {
     "type": "http",
@@ -57,7 +60,8 @@ def calls(*works):
 def request(path, on_part, hangs_up=None):
     """Make a request. Call ``on_part(text)`` when a part is sent.
 
-    The client goes away, and the request is cancelled, once ``hangs_up()`` is true.
+    The client goes away, and the request is cancelled, once ``hangs_up()`` is true, or after
+    PATIENCE seconds.
     """
 
     async def send(message):
@@ -74,9 +78,10 @@ def request(path, on_part, hangs_up=None):
 
     async def run():
         task = asyncio.ensure_future(ASGIHandler()(dict(SCOPE, path=path), receive, send))
+        ends = time.time() + PATIENCE
         while hangs_up is not None and not task.done():
             await asyncio.sleep(0.005)
-            if hangs_up():
+            if hangs_up() or time.time() > ends:
                 task.cancel()
                 break
         try:
