@@ -123,7 +123,7 @@ class Stream(object):
         # Weak, because the connections of a thread that ends must go with it.
         self._work = weakref.ref(work)
         self._outer, self._pid = work.outer, os.getpid()
-        self._since = {}  # by checkout: when it was seen first
+        self._began = compat.monotonic()
 
     def has_ended(self):
         work = self._work()
@@ -133,22 +133,21 @@ class Stream(object):
 
     def find_held(self, now):
         """Return the alias of a connection that the stream has held for too long, or None."""
-        work, before, self._since = self._work(), self._since, {}
-        for checkout in _checkouts(work) if work is not None else ():
-            self._since[checkout] = since = before.get(checkout, now)
-            if now - since >= WARN_AFTER:
-                return checkout[0]
+        work = self._work()
+        for alias, taken_at in _checkouts(work) if work is not None else ():
+            if now - max(taken_at, self._began) >= WARN_AFTER:
+                return alias
 
 
 def _checkouts(work):
-    """Yield (alias, entry, number) for each checkout of a thread, if the setting is off for it."""
+    """Yield (alias, time) for each checkout of a thread, if the setting is off for its database."""
     for ref in list(work.wrappers.values()):
         wrapper = ref()
         if wrapper is not None:
             held = lease.of(wrapper)
             state, entry = held.snapshot(getattr(wrapper, "connection", None))
             if state == OPEN and not held.database.values.release_before_streaming:
-                yield wrapper.alias, id(entry), entry.slot.reused
+                yield wrapper.alias, entry.slot.taken_at or compat.monotonic()
 
 
 def _watch(response):
