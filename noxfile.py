@@ -145,7 +145,7 @@ def mariadb(session, django):
 
 # Threads that meet at every line, and servers that are away, take minutes a cell: the oldest, the
 # newest and some between run them, all others the rest.
-LONG = ["test_shared_wrappers.py", "test_opening.py", "test_housekeeper.py"]
+LONG = ["test_shared_wrappers.py", "test_opening.py", "test_housekeeper.py", "test_holders.py"]
 MARIADB_LONG = [*LONG, "test_demo.py"]
 WHOLE = [("2.7", "1.2"), ("2.7", "1.5"), ("3.8", "3.1"), ("3.13", "6.1+psycopg3")]
 WHOLE += [("2.7", "1.5+mysqlclient"), ("3.13", "6.1+mysqlclient")]
@@ -181,7 +181,9 @@ def lint(session):
     session.run("ruff", "check", ".")
     # compat.py is where the Pythons may differ; stubs are never run.
     vermin = ["vermin", "-q", "--no-tips", "-t=2.7-", "-t=3.6-", "--violations"]
-    session.run(*vermin, "--exclude-regex", r"compat\.py$|\.pyi$", "persistconn")
+    # Python 2 needs a package for the executors, which nothing else imports.
+    left_out = r"(compat|executors)\.py$|\.pyi$"
+    session.run(*vermin, "--exclude-regex", left_out, "persistconn")
     session.run("python2.7", "-m", "compileall", "-q", "persistconn", "demo_project", external=True)
 
     # On the stubs alone: stubtest would take the other, untyped modules for stubs as well. What a
@@ -438,10 +440,11 @@ def suite_python(session, name):
     return python
 
 
-# The newest and 4.2 with both drivers, the oldest with ASGI, and old Django on old servers.
+# The newest and 4.2 with both drivers, 5.2, the oldest with ASGI, and old Django on old servers.
 SERVER_CELLS = [
     ("3.13", "6.1+psycopg3"),
     ("3.13", "6.1"),
+    ("3.12", "5.2+psycopg3"),
     ("3.10", "4.2+psycopg3"),
     ("3.10", "4.2"),
     ("3.8", "3.1"),
@@ -451,11 +454,16 @@ SERVER_CELLS = [
 
 
 # With psycopg 3 they run in CI, psycopg2 with 3.0 and 3.1.
-@in_cells(*SERVER_CELLS, by_hand=[("3.13", "6.1"), ("3.10", "4.2")])
+SERVERS_BY_HAND = [("3.13", "6.1"), ("3.12", "5.2+psycopg3"), ("3.10", "4.2")]
+
+
+@in_cells(*SERVER_CELLS, by_hand=SERVERS_BY_HAND)
 def servers(session, django):
-    """Run the tests under real gunicorn, gevent, uvicorn and, with a C compiler, uWSGI."""
+    """Run the tests under real gunicorn, gevent, uvicorn, daphne and, with a C compiler, uWSGI."""
     requirements = cells.requirements(django) + ["gevent", "gunicorn", "psycogreen", "pytest"]
     requirements.append("futures" if session.python == "2.7" else "uvicorn")
+    if cells.version(django) >= (3, 1):
+        requirements.append("daphne")
     if cells.version(django) == (6, 1):
         requirements.append("PyMySQL")  # for greenlets on MariaDB
     if django == "3.0":

@@ -7,6 +7,7 @@ import struct
 import sys
 import threading
 import time
+import weakref
 from functools import partial
 
 # Its functions are looked up at each call, because gevent may patch them later.
@@ -22,6 +23,20 @@ except ImportError:  # Python 2
 
     def running_loop():
         return None
+
+
+try:
+    from contextvars import ContextVar  # noqa: F401
+except ImportError:
+
+    class ContextVar(object):
+        """Stands in before Python 3.7, where no Django needs one."""
+
+        def __init__(self, name):
+            pass
+
+        def set(self, value):
+            pass
 
 
 PY2 = sys.version_info < (3,)
@@ -103,6 +118,29 @@ def native(module, name):
 
 native_sleep = native(time, "sleep")
 
+if _monkey is not None:
+    from greenlet import getcurrent
+
+    def current_greenlet():
+        """Return a weak reference to this greenlet; without gevent None."""
+        return weakref.ref(getcurrent())
+
+    def frame_of(ident, greenlet):
+        """Return the innermost frame of a thread or greenlet, or None."""
+        found = greenlet()
+        if found is None or found is getcurrent():
+            return None if found is None else sys._getframe(1)
+        return found.gr_frame
+
+else:
+
+    def current_greenlet():
+        """Return a weak reference to this greenlet; without gevent None."""
+
+    def frame_of(ident, greenlet):
+        """Return the innermost frame of a thread or greenlet, or None."""
+        return sys._current_frames().get(ident)
+
 
 def innermost(function):
     """Return the function without its decorators: the end of the chain of ``__wrapped__``."""
@@ -143,29 +181,13 @@ if PY2:
         return False
 
 else:
-    try:
-        # Before inspect could mark functions, asyncio did.
-        from inspect import iscoroutinefunction as is_coroutine_function
-        from inspect import markcoroutinefunction  # noqa: F401
-    except ImportError:
-        from asyncio import iscoroutinefunction as is_coroutine_function
+    import asyncio
+    import inspect
 
-    # As text, because Python 2 cannot read it.
-    exec("""
-async def awaited(coroutine, failed):
-    try:
-        await coroutine
-    except BaseException:
-        failed()
-        raise
-
-def in_async_with(new, function):
-    async def decorated(*args, **kwargs):
-        async with new():
-            return await function(*args, **kwargs)
-
-    return decorated
-""")
+    # Before inspect could mark functions, asyncio did.
+    is_coroutine_function = (
+        inspect if hasattr(inspect, "markcoroutinefunction") else asyncio
+    ).iscoroutinefunction
 
 
 def native_socket(fd):

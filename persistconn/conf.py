@@ -50,6 +50,10 @@ def _is_count(least):
     return is_count
 
 
+def _is_flag(value):
+    return isinstance(value, bool)
+
+
 def _is_word(*words):
     return lambda value: value in words
 
@@ -65,7 +69,11 @@ SETTINGS = {
     "MAX_KEPT": Setting(None, _is_count(0), "a whole number from 0 on or None (no bound)"),
     "CONNECT_DEADLINE": Setting(5, _is_wait, "a number of seconds or 0 (one try)"),
     "RECONNECT": Setting("orm", _is_word("orm", "always", "never"), "'orm', 'always' or 'never'"),
+    "HELD_TOO_LONG": Setting(
+        None, _is_positive_or_none, "a number of seconds above 0 or None (never warn)"
+    ),
     "MAX_IDLE": Setting(None, _is_positive_or_none, "a number of seconds above 0 or None (never)"),
+    "RELEASE_BEFORE_STREAMING": Setting(False, _is_flag, "True or False"),
 }
 
 
@@ -119,6 +127,13 @@ def _get(database, name):
     if own and name in own:
         return _valid(name, own[name], "%s[%r]" % (PER_DATABASE, name))
     return _valid(name, getattr(settings, PREFIX + name, SETTINGS[name].default), PREFIX + name)
+
+
+def is_on_for_any(name):
+    """Whether a setting is true for the project or for one of its databases."""
+    if getattr(settings, PREFIX + name, SETTINGS[name].default):
+        return True
+    return any((own.get(PER_DATABASE) or {}).get(name) for own in settings.DATABASES.values())
 
 
 def _max_age(database, ours):

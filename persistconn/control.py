@@ -77,9 +77,16 @@ def stats():
 
     ``opened``: connections opened so far. ``reused``: checkouts that got a kept connection.
     ``in_use``, ``idle``: numbers of connections now. Those that are being opened are in use.
+    ``max_in_use``: the greatest number in use at the same time so far, of pools that this alias had
+    under other settings too.
+    ``oldest_in_use``: seconds since the earliest checkout that has not ended, or 0.
     ``discarded``: a dict from reasons to numbers of connections that were closed for them.
     ``waiting``: units of work that wait for a connection now.
-    ``wait_seconds``: the sum of all waits that have ended.
+    ``timeouts``: waits that ended with a PoolTimeout.
+    ``wait_seconds``: the sum of all waits that have ended, in seconds.
+    ``created_seconds``: the sum of the times that opening connections has taken, in seconds. That
+    includes tries that failed before, and waiting for another thread's try.
+    ``used_seconds``: the sum of the times from the checkout to its end, in seconds.
 
     All counts are 0 for an alias that has had no connection, or whose connections are not kept.
     """

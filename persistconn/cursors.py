@@ -48,6 +48,11 @@ class Cursors(object):
             known.difference_update([ref for ref in list(known) if ref() is None])
             self._crowd = 2 * len(known) + CROWD
 
+    def has_open(self):
+        """Whether a cursor is still open."""
+        cursors = [ref() for ref in list(self.known)]
+        return bool(_open(cursor for cursor in cursors if cursor is not None) or _open(self.named))
+
     def take(self):
         """Return the cursors that are still open, and forget all cursors."""
         found = []

@@ -8,14 +8,13 @@ __all__ = ["PoolTimeout", "UnsupportedDjango"]
 
 
 class PoolTimeout(getattr(utils, "OperationalError", utils.DatabaseError)):
-    """No connection became free within TIMEOUT seconds, while MAX_CONNS were in use."""
+    """No connection became free within TIMEOUT seconds, while MAX_CONNS were in use.
 
-    @classmethod
-    def after(cls, waited, wrapper, pool):
-        numbers = dict(pool.stats(), bound=pool.values.max_conns, waited=waited)
-        numbers.update(alias=wrapper.alias, name=wrapper.settings_dict["NAME"])
-        return cls(
-            "No connection to database '%(alias)s' (%(name)s) became free in %(waited).2f seconds:"
-            " of MAX_CONNS %(bound)d there are %(in_use)d in use and %(idle)d idle, and %(waiting)d"
-            " others wait." % numbers
-        )
+    ``holders``: a dict for each connection in use, the longest-held first: ``alias``, ``thread``,
+    ``work`` (the request's method and path, or the name of a unit of work, or None),
+    ``held_seconds`` since the checkout, ``unused_seconds`` since the last cursor was made,
+    ``in_transaction`` (None: unknown) and ``where`` (a list: what the thread runs now, and the
+    project's code that called it).
+    """
+
+    holders = ()

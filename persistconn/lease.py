@@ -28,9 +28,12 @@ class Lease(object):
     or the close.
     """
 
-    __slots__ = "wrapper database home entries cursors is_own has_sent is_registered".split()
+    __slots__ = (
+        "wrapper database home entries cursors is_own has_sent is_registered ref __weakref__"
+    ).split()
 
     def __init__(self, wrapper):
+        self.ref = weakref.ref(self)
         # Weak, because the connection of a wrapper that is dropped must go with it.
         self.wrapper = weakref.ref(wrapper)
         self.database = None
@@ -74,6 +77,7 @@ class Lease(object):
 
     def put(self, entry):
         self.entries[:] = (entry,)
+        entry.lease = self.ref
         self.is_own = self.has_sent = False
         if self.cursors.known or self.cursors.named:
             self.cursors.take()  # left over from a unit of work whose end was interrupted

@@ -51,14 +51,22 @@ def checkout(wrapper):
     try:
         entry = database.pool.acquire()
     except Exhausted as error:
-        from persistconn.errors import PoolTimeout
+        from persistconn import holders
 
-        raise PoolTimeout.after(error.waited, wrapper, database.pool)
+        raise holders.timeout(error.waited, wrapper, database.pool)
     if entry.raw is not None:
         dialect.adopt(wrapper, entry)
     held.put(entry)
     # Added once more, because a signal handler may have ended this unit of work since join().
     home[id(wrapper)] = held.wrapper
+    if database.values.held_too_long is not None:
+        _watch_holders()
+
+
+def _watch_holders():
+    from persistconn import holders  # noqa: F401, adds its chore
+
+    pools.start_housekeeper()
 
 
 def connect(wrapper, django_opens):
@@ -80,7 +88,7 @@ def open_new(wrapper, django_opens):
     CONNECT_DEADLINE seconds. Then the error is raised.
     """
     held = lease.of(wrapper)
-    slot, before = held.entry, dict(wrapper.__dict__)
+    slot, before, began = held.entry, dict(wrapper.__dict__), compat.monotonic()
     try:
         if slot is None:
             result = django_opens()
@@ -88,6 +96,7 @@ def open_new(wrapper, django_opens):
             result = slot.pool.gate.call(Opening(wrapper, held.database, django_opens))
         entry = accounting.account_opened(wrapper, held, slot)
         if entry is not None:
+            entry.slot.created_seconds = compat.monotonic() - began
             entry.carried = dialect.carried(wrapper, before, entry.pool.noted)
             dialect.commit_setup(wrapper, entry)
     except BaseException:
@@ -148,12 +157,14 @@ def _check_in_use(wrapper, held, entry):
     status = entry.driver.status(entry.raw)
     if status is None:
         status = transactions.presumed(entry, held)
-    if reconnect == "never" or not dialect.may_reconnect(wrapper, status):
-        return None
-    if may_end:
-        return liveness.check(entry, compat.monotonic(), status)
-    # If the driver knows of the loss, a statement has already raised it to the user.
-    return "dead" if entry.driver.is_closed(entry.raw) else None
+    if reconnect != "never" and dialect.may_reconnect(wrapper, status):
+        if may_end:
+            return liveness.check(entry, compat.monotonic(), status)
+        # If the driver knows of the loss, a statement has already raised it to the user.
+        if entry.driver.is_closed(entry.raw):
+            return "dead"
+    entry.used_at = compat.monotonic()
+    return None
 
 
 def cursor_made(wrapper, cursor, is_named=False):
@@ -215,13 +226,43 @@ def _interrupted(work):
             lease.of(wrapper).is_own = True
 
 
+def release_unused():
+    """Give back this thread's connections that hold nothing that the work may still need.
+
+    Only the ORM has used such a connection, it has no open cursor and is in no transaction, and its
+    RELEASE_BEFORE_STREAMING is on. Return the wrappers that stay in the unit of work, by their ids.
+    """
+    work = works.mine
+    for ref in list(work.wrappers.values()):
+        wrapper = ref()
+        if wrapper is not None and _is_unused(wrapper):
+            checkin(wrapper)
+            work.ended(wrapper)
+    return work.wrappers
+
+
+def _is_unused(wrapper):
+    held = lease.of(wrapper)
+    state, entry = held.snapshot(wrapper.connection)
+    if state != OPEN or held.is_own or not held.database.values.release_before_streaming:
+        return False
+    if not (held.is_registered or dialect.is_registered(wrapper)):
+        return False
+    if dialect.is_shared(wrapper) or dialect.is_in_a_block(wrapper):
+        return False
+    status = entry.driver.status(entry.raw)
+    if status is None:
+        status = transactions.presumed(entry, held)
+    return dialect.loses_nothing(wrapper, status) and not held.cursors.has_open()
+
+
 # The end.
 
 
 def request_started(request=None):
     """End work that an earlier request, whose response was not closed, left open in this thread.
 
-    ``request``: its WSGI environ or ASGI scope, where Django tells it.
+    ``request``: what the signal tells of it: its WSGI environ or ASGI scope, on newer Djangos.
     """
     work = works.mine
     if work.wrappers:
@@ -246,6 +287,39 @@ def end_of_work(is_left_alone=None):
     if is_left_alone is not None:
         wrappers, outer = [w for w in wrappers if not is_left_alone(w)], ()
     _end_all(work, wrappers, outer)
+
+
+def as_work_of_its_own(function, *args, **kwargs):
+    """Call a function. Then end the work of this thread, unless it had begun before the call."""
+    work = works.mine
+    is_own = work.outer is None and not work.wrappers
+    try:
+        return function(*args, **kwargs)
+    finally:
+        if is_own:
+            end_of_work()
+
+
+def set_aside():
+    """End this thread's work, but not on connections with open cursors: return their wrappers.
+
+    The caller goes on reading from them in another thread, and calls end_set_aside() after that.
+    """
+    work, aside = works.mine, []
+    for wrapper in work.find_open(accounting.account_for):
+        if lease.of(wrapper).cursors.has_open():
+            work.wrappers.pop(id(wrapper), None)
+            aside.append(wrapper)
+    request_finished()
+    return aside
+
+
+def end_set_aside(wrappers):
+    for wrapper in wrappers:
+        entry = lease.of(wrapper).take()
+        if entry is not None:
+            entry.doom = "busy"
+            lease.give_back(wrapper, entry)
 
 
 def _end_all(work, wrappers, outer):

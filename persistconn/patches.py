@@ -19,11 +19,18 @@ from persistconn.patching import (
 ALL = ((1, 2), (99,))
 CURSOR_CONNECTS = ((1, 2), (1, 6))
 CONNECT_APART = ((1, 6), (99,))
+BEFORE_1_5 = ((1, 2), (1, 5))
+SINCE_1_5 = ((1, 5), (99,))
+SINCE_1_8 = ((1, 8), (99,))
 SINCE_1_9 = ((1, 9), (99,))
+SINCE_3_1 = ((3, 1), (99,))
+TASK_APART = ((5, 0), (6, 1))
 
 BACKENDS, WRAPPER = dialect.backends, "BaseDatabaseWrapper."
 CREATES, CREATION = dialect.creation, "BaseDatabaseCreation."
+RESPONSES = "django.http"
 SIGNALS, END = "django.core.signals", dialect.end_of_work
+ASGI = "django.core.handlers.asgi"
 COMPILERS = "django.db.models.sql.compiler"
 POSTGRES, MYSQL = "django.db.backends.postgresql_psycopg2.base", "django.db.backends.mysql.base"
 
@@ -31,6 +38,9 @@ ORM = "the ORM's own cursors do not change the session, so another one can repla
 DROP = "an idle connection prevents its database from being dropped or copied"
 OWN_CONNECT = "cursor() calls the driver's connect() itself; this limits one try"
 TOLD = "MySQL's drivers do not always know whether a transaction is open"
+IN_EXECUTOR = "under ASGI it runs, with a site's error pages, in a thread that ends no work"
+GOES_ON = "the view of a cancelled request goes on, in a task whose end nobody waits for"
+CANCELLED = "Django sends no request_finished for a request that is cancelled"
 IN_PLACE = "a request is a unit of work; the stock receiver would close its connections"
 
 # Each row begins with the first Django that needs the patch, and the first that does not, and ends
@@ -108,10 +118,63 @@ TABLE = [
     ),
     Wrap(
         ((3, 0), (3, 1)),
-        "django.core.handlers.asgi",
+        ASGI,
         "ASGIHandler.get_response",
         wrappers.on_response_of_asgi,
         "3.0 sends request_finished in the event loop, not in the thread with the connection",
+    ),
+    HotWrap(
+        SINCE_1_5,
+        RESPONSES,
+        "StreamingHttpResponse.__iter__",
+        wrappers.streaming,
+        "a stream gives its connection back before its first part, and after each that used it",
+    ),
+    HotWrap(
+        ((4, 2), (99,)),
+        RESPONSES,
+        "StreamingHttpResponse.__aiter__",
+        wrappers.streaming,
+        "the same under ASGI, which iterates in the event loop",
+    ),
+    HotWrap(
+        BEFORE_1_5,
+        RESPONSES,
+        "HttpResponse.__iter__",
+        wrappers.streaming_content,
+        "the same: these Djangos have no class for streams",
+    ),
+    HotWrap(
+        SINCE_1_8,
+        RESPONSES,
+        "FileResponse.items",
+        wrappers.reading_headers_of_a_file,
+        "the same where the server sends the file itself (wsgi.file_wrapper), without __iter__()",
+    ),
+    Wrap(
+        ((3, 1), (4, 2)),
+        ASGI,
+        "ASGIHandler.send_response",
+        wrappers.on_send_response,
+        "the same under ASGI: here __iter__() runs in the event loop, and cannot await",
+    ),
+    Wrap(((3, 1), (4, 0)), ASGI, "ASGIHandler.__call__", wrappers.on_asgi_request, CANCELLED),
+    Wrap(((4, 0), (99,)), ASGI, "ASGIHandler.handle", wrappers.on_asgi_request, CANCELLED),
+    Wrap(TASK_APART, ASGI, "ASGIHandler.run_get_response", wrappers.on_asgi_view, GOES_ON),
+    Wrap(TASK_APART, ASGI, "ASGIHandler.send_response", wrappers.on_asgi_response, GOES_ON),
+    Wrap(
+        SINCE_3_1,
+        "django.core.handlers.exception",
+        "response_for_exception",
+        wrappers.as_work_of_its_own,
+        IN_EXECUTOR,
+    ),
+    Wrap(
+        SINCE_3_1,
+        "django.core.handlers.base",
+        "log_response",
+        wrappers.as_work_of_its_own,
+        IN_EXECUTOR,
     ),
     Listener(
         CURSOR_CONNECTS,

@@ -4,7 +4,7 @@ import functools
 import threading
 import weakref
 
-from persistconn import compat, control, lifecycle
+from persistconn import compat, control, coroutines, lifecycle
 from persistconn.django_versions import dialect
 from persistconn.work import works
 
@@ -51,7 +51,7 @@ class UnitOfWork(object):
         name = self.name or compat.qualified_name(function)
         new = functools.partial(UnitOfWork, name)
         if compat.is_coroutine_function(function):
-            decorated = compat.in_async_with(new, function)
+            decorated = coroutines.in_async_with(new, function)
         else:
             decorated = _in_with(new, function)
         return functools.wraps(function)(decorated)
@@ -66,7 +66,7 @@ class UnitOfWork(object):
 
     def __aenter__(self):
         self._enter()
-        return compat.awaited(_in_thread(self._begin), self._exit)
+        return coroutines.awaited(_in_thread(self._begin), self._exit)
 
     def __aexit__(self, *error):
         self._exit()

@@ -21,6 +21,15 @@ class Works(threading.local):
     def __init__(self):
         self.mine = self._by_ident[compat.get_ident()] = Work()
 
+    def find(self, wrappers):
+        """Return the Work that has this dict of wrappers, or None."""
+        every = list(self._by_ident.values())
+        return next((work for work in every if work.wrappers is wrappers), None)
+
+    def of_thread(self, ident):
+        """Return the Work of the thread with this ident, or None."""
+        return self._by_ident.get(ident)
+
     def find_home(self, wrapper):
         """Return the wrappers of the owner's unit of work, or None if that thread has no Work."""
         work = self.mine
@@ -52,14 +61,17 @@ class Work(object):
 
     def __init__(self):
         self.ident = compat.get_ident()
+        self.greenlet = compat.current_greenlet()
         self.turn = None
         self.in_orm = 0  # the depth of nested calls of the ORM
         # The ids of the wrappers that were open when this request began; None: no start was seen.
         self.outer = None
-        #: The request's WSGI environ or ASGI scope, if known, else None.
+        #: What request_started told of the request that this thread serves, or None.
         self.request = None
         #: A weak reference to the innermost unit_of_work(), or None.
         self.unit = None
+        #: The id and the name of the Celery task that this thread runs, or None.
+        self.task = None
         # Weak references, because the connection of a wrapper that is dropped must go with it.
         self.wrappers = {}
         self.witness = Witness(self.wrappers)

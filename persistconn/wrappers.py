@@ -5,7 +5,7 @@ from sys import _getframe
 
 from django.core.signals import request_finished, request_started
 
-from persistconn import lifecycle
+from persistconn import asgi, lifecycle, streams, tasks
 from persistconn.compat import running_loop
 from persistconn.django_versions import dialect
 from persistconn.patching import are_djangos
@@ -117,6 +117,38 @@ def executing(original, switch):
     return execute
 
 
+def streaming(original, switch):
+    def iterate(response):
+        if switch.is_on:
+            streams.begin(response, switch)
+        return original(response)
+
+    return iterate
+
+
+def streaming_content(original, switch):
+    def __iter__(response):
+        parts = original(response)
+        if switch.is_on and type(response._container) is not list:
+            streams.begin(response, switch)
+        return parts
+
+    return __iter__
+
+
+def reading_headers_of_a_file(original, switch):
+    def items(response):
+        if switch.is_on:
+            streams.begin_file(response)
+        return original(response)
+
+    return items
+
+
+def on_send_response(wrapped, handler, args, kwargs):
+    return streams.send(partial(wrapped, *args, **kwargs), kwargs.get("response") or args[0])
+
+
 def on_close_if_unusable_or_obsolete(wrapped, wrapper, args, kwargs):
     # With a CONN_MAX_AGE a wrapper keeps its connection after a direct call, as in stock Django.
     if wrapper.settings_dict.get("CONN_MAX_AGE", 0) != 0 or not lifecycle.checkin(wrapper):
@@ -137,7 +169,7 @@ def ending_work(original, switch):
         elif signal is request_finished:
             lifecycle.request_finished()
         elif signal is request_started:
-            lifecycle.request_started(kwargs.get("environ") or kwargs.get("scope"))
+            lifecycle.request_started(kwargs)
         else:
             # A direct call has no signal, and ends a unit of work that is not a request.
             lifecycle.end_of_work()
@@ -149,14 +181,7 @@ def closing_the_database_of_celery(original, switch):
     def close_database(fixup, **kwargs):
         if not switch.is_on:
             return original(fixup, **kwargs)
-        recycles = fixup._db_recycles
-        try:
-            lifecycle.end_of_work()
-        finally:
-            # Closes what is still open, as it is not persistconn's, and counts for DB_REUSE_MAX.
-            original(fixup, **kwargs)
-        if fixup._db_recycles < recycles:
-            lifecycle.pools.drain()  # so many tasks may use a connection, and no more
+        return tasks.close_database(fixup, partial(original, fixup, **kwargs))
 
     return close_database
 
@@ -171,6 +196,22 @@ def on_response_of_asgi(wrapped, handler, args, kwargs):
         return wrapped(*args, **kwargs)
     finally:
         lifecycle.request_finished()
+
+
+def on_asgi_request(wrapped, handler, args, kwargs):
+    return asgi.watch_request(wrapped(*args, **kwargs))
+
+
+def on_asgi_view(wrapped, handler, args, kwargs):
+    return asgi.watch_view(wrapped(*args, **kwargs))
+
+
+def on_asgi_response(wrapped, handler, args, kwargs):
+    return asgi.watch_response(wrapped(*args, **kwargs))
+
+
+def as_work_of_its_own(wrapped, instance, args, kwargs):
+    return lifecycle.as_work_of_its_own(wrapped, *args, **kwargs)
 
 
 def on_is_dirty(wrapped, wrapper, args, kwargs):

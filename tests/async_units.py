@@ -5,9 +5,19 @@ from __future__ import absolute_import
 import asyncio
 
 import support
-from asgiref.sync import sync_to_async
 
 import persistconn
+
+try:
+    from asgiref.sync import sync_to_async
+except ImportError:  # before Django 3.0, coroutines call the ORM directly
+
+    def sync_to_async(function, thread_sensitive):
+        async def call():
+            return function()
+
+        return call
+
 
 pid = sync_to_async(support.pid, thread_sensitive=True)
 in_use = sync_to_async(lambda: len(support.open_wrappers()), thread_sensitive=True)

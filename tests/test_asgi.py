@@ -31,38 +31,55 @@ SCOPE = {
 
 
 @pytest.fixture
-def get():
-    """A function that makes a request through Django's ASGI handler and returns the body.
+def loop():
+    import asyncio
+
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    if hasattr(loop, "shutdown_default_executor"):
+        loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+
+
+@pytest.fixture
+def call(loop):
+    """A function that returns a request's coroutine, and the list of messages that it will send.
 
     All requests share one event loop. The words async and await are avoided, since Python 2 cannot
     read them.
     """
-    import asyncio
-
     from django.core.handlers.asgi import ASGIHandler
 
-    loop, handler = asyncio.new_event_loop(), ASGIHandler()
+    handler = ASGIHandler()
 
     def done(result):
         future = loop.create_future()
         future.set_result(result)
         return future
 
-    def get(path):
+    def call(path):
         requests, sent = [{"type": "http.request", "body": b""}], []
         application = handler(
             dict(SCOPE, path=path),
             lambda: done(requests.pop()) if requests else loop.create_future(),
             lambda message: done(sent.append(message)),
         )
+        return application, sent
+
+    return call
+
+
+@pytest.fixture
+def get(loop, call):
+    """A function that makes a request through Django's ASGI handler and returns the body."""
+
+    def get(path):
+        application, sent = call(path)
         loop.run_until_complete(application)
         return b"".join(message.get("body", b"") for message in sent).decode("utf-8")
 
-    yield get
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    if hasattr(loop, "shutdown_default_executor"):
-        loop.run_until_complete(loop.shutdown_default_executor())
-    loop.close()
+    return get
 
 
 def test_forty_requests_in_turn_use_one_backend(get):
@@ -81,6 +98,33 @@ def test_the_request_after_a_kill_is_served(get):
     before = get("/pid/")
     support.kill_backends()
     assert get("/pid/") not in ("", before)
+
+
+def test_a_request_that_is_cancelled_in_its_view_gives_back_what_a_cursor_keeps_open(
+    loop, call, monkeypatch
+):
+    import asyncio
+
+    kept, proceed = [], threading.Event()
+
+    def leave_a_cursor_open():
+        kept.append(connections["default"].chunked_cursor())
+        kept[0].execute("SELECT 1")
+        return proceed.wait(10)
+
+    monkeypatch.setattr(support, "pid", leave_a_cursor_open)
+    task = loop.create_task(call("/pid/")[0])
+
+    def is_met(condition):
+        loop.run_until_complete(asyncio.sleep(0.001))
+        return condition()
+
+    assert wait_until(lambda: is_met(lambda: kept))
+    task.cancel()
+    # Some asgirefs block the event loop until the view has returned.
+    with support.later(0.2, proceed.set):
+        assert wait_until(lambda: is_met(task.done))
+    assert wait_until(lambda: is_met(lambda: persistconn.stats()["default"]["in_use"] == 0))
 
 
 def test_an_open_connection_is_refused_inside_an_event_loop_as_in_stock_django():

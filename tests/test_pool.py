@@ -10,8 +10,9 @@ import time
 import weakref
 
 import pytest
-from support import wait_until
+from support import together, wait_until
 
+from persistconn import compat
 from persistconn.liveness import expired
 from persistconn.pool.entry import JITTER, Entry, StandIn
 from persistconn.pool.pool import Pool
@@ -36,6 +37,7 @@ class RecordingDriver(object):
 
     def __init__(self):
         self.closed = []
+        self.held = []
 
     def fileno(self, raw):
         return None
@@ -45,6 +47,9 @@ class RecordingDriver(object):
 
     def is_closed(self, raw):
         return raw.closed
+
+    def is_held(self, raw):
+        return raw in self.held
 
     def close(self, raw):
         self.closed.append(raw)
@@ -153,8 +158,94 @@ def test_stats_counts_opened_reused_idle_and_used_entries(pool, driver):
     pool.release(first)
     pool.acquire()
     pool.release(second)
-    expected = {"opened": 2, "reused": 1, "idle": 1, "in_use": 1, "discarded": {}}
-    assert pool.stats() == dict(expected, waiting=0, wait_seconds=0)
+    expected = {"opened": 2, "reused": 1, "idle": 1, "in_use": 1, "max_in_use": 2, "discarded": {}}
+    expected.update(waiting=0, wait_seconds=0, timeouts=0, created_seconds=0)
+    numbers = pool.stats()
+    assert dict((name, numbers[name]) for name in expected) == expected
+
+
+def minutes(pool, name):
+    """A number of seconds, in whole minutes: the test itself takes less than one."""
+    return pool.stats()[name] // 60
+
+
+def used(entry, clock, minutes):
+    """Use an entry for some minutes, as the checkin notes it."""
+    clock.forward(60 * minutes)
+    entry.used_at = compat.monotonic()
+
+
+def test_used_seconds_is_the_sum_of_all_checkouts_that_have_ended(pool, driver, clock):
+    # As a health check leaves it.
+    pool.check_idle = lambda entry: setattr(entry, "used_at", compat.monotonic())
+    first = opened(pool, driver)
+    used(first, clock, 2)
+    assert pool.stats()["used_seconds"] == 0
+    pool.release(first)
+    clock.forward(3000)
+    assert pool.acquire() is first
+    used(first, clock, 3)
+    pool.discard(first, "error")
+    assert minutes(pool, "used_seconds") == 5
+
+
+def test_the_use_of_a_connection_that_was_lost_counts_as_used_seconds(pool, driver, clock):
+    entry = opened(pool, driver)
+    clock.forward(240)
+    del entry
+    gc.collect()
+    assert minutes(pool, "used_seconds") == 4
+
+
+def test_oldest_in_use_is_the_age_of_the_earliest_checkout_that_has_not_ended(pool, driver, clock):
+    assert pool.stats()["oldest_in_use"] == 0
+    first = opened(pool, driver)
+    clock.forward(7 * 60)
+    second = opened(pool, driver)
+    clock.forward(60)
+    assert minutes(pool, "oldest_in_use") == 8
+    first.used_at = second.used_at = compat.monotonic()
+    pool.release(first)
+    assert minutes(pool, "oldest_in_use") == 1
+    pool.release(second)
+    assert pool.stats()["oldest_in_use"] == 0
+
+
+def test_max_in_use_is_the_greatest_number_at_the_same_time(pool, driver):
+    for at_once in (1, 3, 2):
+        entries = [pool.acquire() for _number in range(at_once)]
+        for entry in entries:
+            if is_new(entry):
+                entry.opened(Raw(), driver)
+            pool.release(entry)
+    assert pool.stats()["max_in_use"] == 3
+
+
+def test_max_in_use_never_exceeds_max_conns(pool, driver):
+    bound(pool, max_conns=2, timeout=0)
+
+    def work():
+        try:
+            entry = pool.acquire()
+        except Exhausted:
+            return
+        if is_new(entry):
+            entry.opened(Raw(), driver)
+        pool.release(entry)
+
+    for _turn in range(20):
+        together(*[work] * 8)
+    assert pool.stats()["max_in_use"] <= 2
+
+
+def test_a_wait_that_found_nothing_counts_as_a_timeout(pool, driver):
+    bound(pool, max_conns=1, timeout=0)
+    entry = pool.acquire()
+    for number in (1, 2):
+        with pytest.raises(Exhausted):
+            pool.acquire()
+        assert pool.stats()["timeouts"] == number
+    pool.remove(entry, "error")
 
 
 def test_an_entry_found_dead_is_not_counted_as_reused(pool, driver):
@@ -338,11 +429,22 @@ def test_an_entry_given_back_twice_is_idle_once(pool, driver):
 def test_a_connection_that_is_let_go_keeps_its_slot_while_somebody_uses_it(pool, driver):
     entry = opened(pool, driver)
     user = entry.raw
-    pool.let_go(entry, "busy")
+    pool.let_go(entry, "lost")
     del entry
     exhausted(pool)
     del user
     gc.collect()
+    assert pool.stats()["discarded"] == {"lost": 1}
+    assert is_new(acquire_one(pool))
+
+
+def test_a_connection_that_was_shut_down_frees_its_slot_when_no_call_is_inside_it(pool, driver):
+    entry = opened(pool, driver)
+    kept = entry.raw
+    driver.held.append(kept)
+    pool.let_go(entry, "busy")
+    exhausted(pool)
+    driver.held.remove(kept)
     assert pool.stats()["discarded"] == {"busy": 1}
     assert is_new(acquire_one(pool))
 

@@ -3,8 +3,8 @@
 from __future__ import absolute_import
 
 import pickle
+import sys
 
-import django
 import pytest
 import support
 from django.db import connection
@@ -14,7 +14,7 @@ import persistconn
 from persistconn import unit_of_work
 
 since_1_6 = pytest.mark.skipif(support.BEFORE_1_6, reason="atomic() came with 1.6")
-since_3_1 = pytest.mark.skipif(django.VERSION < (3, 1), reason="it has no coroutines")
+python_3 = pytest.mark.skipif(sys.version_info < (3,), reason="Python 2 has no coroutines")
 
 
 def insert(name):
@@ -237,6 +237,43 @@ def test_switched_off_it_leaves_a_block_around_it_alone(switch):
     assert items() == 1
 
 
+@pytest.fixture
+def executor():
+    executors = pytest.importorskip("persistconn.executors", reason="Python 2 has no executors")
+    executor = executors.UnitOfWorkExecutor(4)
+    yield executor
+    executor.shutdown()
+
+
+def in_use():
+    return persistconn.stats()["default"]["in_use"]
+
+
+def test_work_items_of_the_executor_give_their_connections_back(executor):
+    found = list(executor.map(lambda number: pid(), range(20)))
+    assert len(found) == 20 and in_use() == 0
+    assert set(backends()) == set(found)
+
+
+def test_a_work_item_that_raises_gives_its_connection_back(executor):
+    future = executor.submit(lambda number: pid() and 1 // number, number=0)
+    assert isinstance(future.exception(), ZeroDivisionError)
+    assert in_use() == 0
+
+
+@python_3
+def test_as_the_loops_default_executor_it_ends_what_other_threads_do(executor):
+    import asyncio
+
+    loop = asyncio.new_event_loop()
+    loop.set_default_executor(executor)
+    try:
+        loop.run_until_complete(loop.run_in_executor(None, pid))
+        assert in_use() == 0
+    finally:
+        loop.close()
+
+
 def run(function, *args):
     import asyncio
 
@@ -256,59 +293,59 @@ def coroutines():
     return async_units
 
 
-@since_3_1
+@python_3
 def test_async_with_keeps_the_session_inside_and_gives_it_back_at_its_end(coroutines):
     assert run(coroutines.in_a_context) == (True, 0)
 
 
-@since_3_1
+@python_3
 def test_a_decorated_async_function_gives_its_connection_back(coroutines):
     assert run(coroutines.after, coroutines.decorated) == (1, 0)
 
 
-@since_3_1
+@python_3
 def test_a_decorated_async_function_that_raises_gives_its_connection_back(coroutines):
     error = ValueError()
     assert run(coroutines.after, coroutines.decorated, error) == (error, 0)
 
 
-@since_3_1
+@python_3
 def test_a_decorated_async_function_is_one_for_djangos_eyes(coroutines):
     import asyncio
 
     assert asyncio.iscoroutinefunction(coroutines.decorated)
 
 
-@since_3_1
+@python_3
 def test_a_nested_async_one_ends_with_the_outermost(coroutines):
     assert run(coroutines.after, coroutines.nested) == ((1, True), 0)
 
 
-@since_3_1
+@python_3
 def test_one_of_a_function_in_the_thread_ends_with_the_async_one_around_it(coroutines):
     assert run(coroutines.after, coroutines.with_a_sync_one_inside) == (1, 0)
 
 
-@since_3_1
+@python_3
 def test_a_task_that_outlives_the_unit_that_started_it_ends_its_own(coroutines):
     assert run(coroutines.outlived) == 0
 
 
-@since_3_1
+@python_3
 def test_a_cancelled_coroutine_gives_its_connection_back(coroutines):
     assert run(coroutines.cancelled) == 0
 
 
-@since_3_1
+@python_3
 def test_after_a_cancellation_at_its_beginning_the_next_one_ends(coroutines):
     assert run(coroutines.cancelled_at_the_start) == 0
 
 
-@since_3_1
+@python_3
 def test_one_in_an_executor_ends_by_itself(coroutines):
     assert run(coroutines.in_an_executor) == 0
 
 
-@since_3_1
+@python_3
 def test_twenty_coroutines_at_once_leave_nothing_open(coroutines):
     assert run(coroutines.at_once, 20) == 0

@@ -101,6 +101,14 @@ class Django18(object):
             return False
         return status in NOTHING_OPEN or (status is None and autocommit)
 
+    def loses_nothing(self, wrapper, status):
+        """Whether the connection can be given back in the middle of the work, if only the ORM has
+        used it.
+
+        ``status``: as for may_reconnect().
+        """
+        return self.may_reconnect(wrapper, status)
+
     def is_in_a_block(self, wrapper):
         """Whether the wrapper is in an atomic block, a view's or a TestCase's."""
         return wrapper.in_atomic_block
@@ -166,6 +174,10 @@ class Django18(object):
     def belongs_to(self, wrapper, ident):
         """Whether only the thread with this ident may use the wrapper."""
         return wrapper._thread_ident == ident and not wrapper.allow_thread_sharing
+
+    def is_shared(self, wrapper):
+        """Whether other threads may use the wrapper, too."""
+        return wrapper.allow_thread_sharing
 
     def end_blocks(self, wrapper):
         """Leave the managed blocks that are still open. May raise the rollback's error."""

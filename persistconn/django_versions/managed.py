@@ -5,7 +5,7 @@ import sys
 from persistconn import compat, drivers
 from persistconn.django_versions import hooks
 from persistconn.django_versions.atomic import NOT_CARRIED, Django18
-from persistconn.drivers.base import IDLE, INTRANS, UNKNOWN
+from persistconn.drivers.base import ACTIVE, IDLE, INERROR, INTRANS, UNKNOWN
 from persistconn.patching import are_djangos
 
 
@@ -114,6 +114,11 @@ class Django14(Django16):
             return not self.is_managed(wrapper)
         return status == IDLE
 
+    def loses_nothing(self, wrapper, status):
+        # Outside a managed block the ORM commits each write, so that an open transaction has only
+        # read.
+        return not self.is_managed(wrapper) and status not in (ACTIVE, INERROR)
+
     def is_managed(self, wrapper):
         return wrapper.is_managed()
 
@@ -189,6 +194,9 @@ class Django13(Django14):
 
     def belongs_to(self, wrapper, ident):
         # The thread's attributes of the wrapper are gone with the thread.
+        return False
+
+    def is_shared(self, wrapper):
         return False
 
     def initialised(self):

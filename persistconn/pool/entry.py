@@ -17,7 +17,7 @@ class Entry(object):
     """
 
     __slots__ = (
-        "raw driver pool slot pid is_idle generation opened_at jitter used_at poll is_blind"
+        "raw driver pool slot lease pid is_idle generation opened_at jitter used_at poll is_blind"
         " flags doom carried read_only_by losses_at_check probe __weakref__"
     ).split()
 
@@ -25,6 +25,7 @@ class Entry(object):
         self.raw = None
         self.pool = pool
         self.slot = slot
+        self.lease = None  # a weak reference to the Lease that has or had it last
         self.pid = os.getpid()
         self.is_idle = False
         self.generation = generation

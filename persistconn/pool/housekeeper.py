@@ -1,4 +1,4 @@
-"""The background thread that closes expired idle connections."""
+"""The background thread that closes expired idle connections, and has more chores."""
 
 import os
 import time
@@ -8,11 +8,14 @@ from persistconn import compat, threads
 #: Seconds between two rounds: an idle connection may outlive its limit by this much.
 INTERVAL = 1
 
+#: Functions that the housekeeper calls in each round. Each returns whether it needs another round.
+chores = []
+
 
 class Housekeeper(object):
     """Closes idle connections older than MAX_AGE or idle for MAX_IDLE, even without traffic.
 
-    Its thread runs only while an idle connection can expire.
+    Its thread runs only while an idle connection can expire, or a chore needs another round.
     """
 
     def __init__(self, pools):
@@ -39,7 +42,7 @@ class Housekeeper(object):
                 self.is_running, self._next_start = False, 0
                 self._role.append(self)
             # A connection released just before is_running became false has started no thread.
-            if os.getpid() != pid or not self._pools.expire():
+            if os.getpid() != pid or not self._make_round():
                 return
 
     def _watch(self, pid):
@@ -47,7 +50,11 @@ class Housekeeper(object):
         while threads.alive and is_needed:
             time.sleep(INTERVAL)
             # Under gevent this greenlet also lives on in a forked child, and must end there.
-            is_needed = os.getpid() == pid and self._pools.expire()
+            is_needed = os.getpid() == pid and self._make_round()
+
+    def _make_round(self):
+        """Do all chores. Return whether any of them needs another round."""
+        return any([self._pools.expire()] + [chore() for chore in chores])
 
     def _take_role(self):
         try:

@@ -65,8 +65,11 @@ class Pool(object):
         self._idle = []
         self._waiters = collections.deque()  # weak references, in the order of arrival
         self._slots = []
-        self._opened = self._reused = 0
-        self._wait_seconds = 0.0
+        self._opened = self._reused = self._timeouts = 0
+        self._wait_seconds = self._used_seconds = self._created_seconds = 0.0
+        # The numbers of connections at the times when all were in use. A set, because threads may
+        # add to it at the same moment.
+        self._all_in_use = set()
         self._discarded = collections.defaultdict(int)
 
     def __repr__(self):
@@ -90,9 +93,18 @@ class Pool(object):
                 raise
             if fault is None:
                 entry.slot.reused += 1
+                entry.slot.taken_at = entry.used_at
                 break
             entry = self._exchange(entry, fault)
+        # A new connection is opened when none is idle. So the greatest number is reached here.
+        if not self._idle and len(self._slots) not in self._all_in_use:
+            self._note_all_in_use(len(self._slots))
         return entry
+
+    def _note_all_in_use(self, number):
+        # Other threads may have slots at this moment that they will not get.
+        max_conns = self.values.max_conns
+        self._all_in_use.add(number if max_conns is None else min(number, max_conns))
 
     def _take(self):
         try:
@@ -124,6 +136,7 @@ class Pool(object):
             other = None
         if other is None:
             entry.slot.is_open = False
+            entry.slot.taken_at = compat.monotonic()
             return Entry(self, entry.slot, self.generation)
         other.is_idle = False
         self._free(entry.slot)
@@ -144,6 +157,7 @@ class Pool(object):
             self._put_back(entry)
             raise
         if entry is None:
+            self._timeouts += 1
             raise Exhausted(waited)
         return entry
 
@@ -195,7 +209,9 @@ class Pool(object):
 
     def opened(self, slot):
         if slot not in self._slots:
-            self._slots.append(slot)  # another thread has freed it meanwhile
+            # Another thread has freed it meanwhile, and its numbers are in the pool's.
+            slot.begin()
+            self._slots.append(slot)
         self._opened += 1
         logger.debug("%s: opened a connection", self)
 
@@ -211,6 +227,7 @@ class Pool(object):
             reason = reason or "surplus"
         if reason is not None:
             return self.discard(entry, reason)
+        entry.slot.given_back(entry.used_at)
         entry.is_idle = True
         self._idle.append(entry)
         if self._waiters:
@@ -250,9 +267,10 @@ class Pool(object):
     def let_go(self, entry, reason):
         """Leave an entry's connection to another thread that may still use it.
 
-        The slot is freed once the connection is closed, or once that thread has dropped it.
+        The slot is freed once the connection is closed, or once that thread has dropped it. If the
+        caller has shut it down ("busy"), the slot is freed as soon as that thread does not use it.
         """
-        entry.slot.is_counted = True
+        entry.slot.is_counted, entry.slot.is_shut_down = True, reason == "busy"
         self._count(reason)
 
     def on_lost(self, slot):
@@ -273,7 +291,10 @@ class Pool(object):
             self._slots.remove(slot)
         except ValueError:
             return False
+        slot.given_back(compat.monotonic())
         self._reused += slot.reused
+        self._used_seconds += slot.used_seconds
+        self._created_seconds += slot.created_seconds
         slot.unwatch()
         return True
 
@@ -319,6 +340,11 @@ class Pool(object):
                 if slot.is_taken and self._free(slot):
                     self._count("closed by caller")
 
+    def in_use(self):
+        """Return the slots of the connections in use, or about to be opened."""
+        slots = list(self._slots)
+        return [slot for slot in slots if slot.is_taken and slot.taken_at is not None]
+
     def find_slot(self, raw):
         """Return a raw connection's slot in this pool, or None."""
         return next((slot for slot in list(self._slots) if slot.raw() is raw), None)
@@ -350,13 +376,21 @@ class Pool(object):
         # Meanwhile one may have been freed and another taken: only one of them is there now.
         there = set(list(self._slots))
         slots = [slot for slot in taken if slot in there]
+        in_use = max(0, len(slots) - idle)
+        since = [slot.taken_at for slot in slots]
+        now = compat.monotonic()
         return {
             "opened": self._opened,
             "reused": self._reused + sum(slot.reused for slot in slots),
             "idle": idle,
-            "in_use": max(0, len(slots) - idle),
+            "in_use": in_use,
+            "max_in_use": max(list(self._all_in_use) + [in_use]),
+            "oldest_in_use": max([0.0] + [now - begin for begin in since if begin is not None]),
             "waiting": len([ref for ref in list(self._waiters) if ref() is not None]),
+            "timeouts": self._timeouts,
             "wait_seconds": self._wait_seconds,
+            "created_seconds": self._created_seconds + sum(slot.created_seconds for slot in slots),
+            "used_seconds": self._used_seconds + sum(slot.used_seconds for slot in slots),
             "discarded": dict(self._discarded),
         }
 

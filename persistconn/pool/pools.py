@@ -100,7 +100,7 @@ class Pools(object):
             _add_up(by_alias.setdefault(alias, no_counts()), numbers)
         for pool in self.all():
             numbers = pool.stats()
-            if numbers["opened"] or numbers["discarded"]:
+            if numbers["opened"] or numbers["discarded"] or numbers["timeouts"]:
                 _add_up(by_alias.setdefault(pool.alias, no_counts()), numbers)
         return by_alias
 
@@ -111,6 +111,12 @@ class Pools(object):
             left = pool.expire() or left
             self._forget_if_unused(pool)
         return left
+
+    def start_housekeeper(self):
+        """Start the housekeeper for a chore, unless it runs."""
+        housekeeper = self._process.get().housekeeper
+        if not housekeeper.is_running:
+            housekeeper.start()
 
     def _forget_if_unused(self, pool):
         """Drop an empty pool that nobody uses, and keep only its counts."""
@@ -125,7 +131,7 @@ class Pools(object):
         except ValueError:
             return
         numbers = pool.stats()
-        if numbers["opened"] or numbers["discarded"]:
+        if numbers["opened"] or numbers["discarded"] or numbers["timeouts"]:
             _add_up(mine.past.setdefault(pool.alias, no_counts()), numbers)
 
     def _leave_the_parent_its_own(self, mine, parents):
@@ -161,13 +167,16 @@ class _OfProcess(object):
 
 def no_counts():
     """Return the stats() of a pool that has never had a connection."""
-    counts = dict.fromkeys(("opened", "reused", "idle", "in_use", "waiting"), 0)
-    return dict(counts, wait_seconds=0.0, discarded={})
+    counts = dict.fromkeys("opened reused idle in_use max_in_use waiting timeouts".split(), 0)
+    seconds = dict.fromkeys("oldest_in_use wait_seconds created_seconds used_seconds".split(), 0.0)
+    return dict(counts, discarded={}, **seconds)
 
 
 def _add_up(total, numbers):
     for name, number in numbers.items():
         if isinstance(number, dict):
             _add_up(total[name], number)
+        elif name in ("max_in_use", "oldest_in_use"):
+            total[name] = max(total[name], number)
         else:
             total[name] = total.get(name, 0) + number

@@ -2,6 +2,7 @@
 
 import weakref
 
+from persistconn import compat
 from persistconn.pool.entry import Entry
 
 
@@ -17,7 +18,12 @@ class Slot(object):
         "is_taken",
         "is_open",
         "is_counted",
+        "is_shut_down",
         "reused",
+        "taken_at",
+        "_warned_at",
+        "used_seconds",
+        "created_seconds",
         "_entry",
         "_watched",
     )
@@ -27,13 +33,35 @@ class Slot(object):
         self.is_taken = False  # False until MAX_CONNS has been checked
         self.is_open = False  # whether its connection has been counted as opened
         self.is_counted = False  # whether its connection's end has been counted under a reason
+        self.is_shut_down = False  # whether its connection is of no use to whoever is inside it
+        self._warned_at = self._entry = self._watched = None
+        self.begin()
+
+    def begin(self):
+        """Count from now on."""
         self.reused = 0
-        self._entry = self._watched = None
+        self.used_seconds = self.created_seconds = 0.0
+        self.taken_at = compat.monotonic()  # the time of the checkout; None while idle
+
+    def given_back(self, now):
+        """Note the end of a checkout."""
+        taken_at, self.taken_at = self.taken_at, None
+        if taken_at is not None:
+            self.used_seconds += now - taken_at
 
     def give_to(self, entry):
         """Belong to an entry. If the entry is lost before it is opened, this slot is freed."""
         self._entry = weakref.ref(entry)
         self._watch(entry)
+
+    def entry(self):
+        """Return its entry, or None if that does not exist any more."""
+        return self._entry()
+
+    def is_first_warning(self):
+        """Whether nobody has asked this since the checkout."""
+        before, self._warned_at = self._warned_at, self.taken_at
+        return before != self._warned_at
 
     def has_entry(self):
         """Whether its entry still exists: in a lease, in the pool, or in a running function."""
@@ -67,7 +95,10 @@ class Slot(object):
             self.pool.opened(self)
 
     def has_ended(self):
-        """Whether its connection is garbage collected, or closed after Pool.let_go()."""
+        """Whether its connection is garbage collected, or is over after Pool.let_go().
+
+        Then it is closed, or it was shut down and the call that was inside the driver has returned.
+        """
         # Read once, because another thread may unwatch this slot. Read again, because it may give
         # the slot to another entry.
         reference = self._watched
@@ -75,7 +106,9 @@ class Slot(object):
         if watched is None:
             return reference is None or reference is self._watched
         raw = raw_of(watched) if self.is_counted else None
-        return raw is not None and self.driver.is_closed(raw)
+        if raw is None:
+            return False
+        return self.driver.is_closed(raw) or self.is_shut_down and not self.driver.is_held(raw)
 
     def raw(self):
         """Return the raw connection, or None before it is opened and after it is gone."""

@@ -63,6 +63,9 @@ class Client(threading.Thread):
     def _hang_up(self, path):
         """Close the line at a random moment: after half a request, or later up to its answer."""
         request, moment = self._request(path, self._tag()), self._random.random()
+        if self._random.random() < self._storm.bodies:
+            # There is no answer to wait for.
+            request, moment = with_half_a_body(request), 0.8 * moment
         with self._line() as line:
             if moment < 0.1:
                 request = request[: len(request) // 2]
@@ -70,7 +73,7 @@ class Client(threading.Thread):
             if moment > 0.8:
                 line.recv(1)
             elif moment > 0.2:
-                time.sleep(0.04 * self._random.random())
+                time.sleep(self._storm.within * self._random.random())
             if self._random.random() < 0.5:
                 # The server gets a reset instead of an end.
                 line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -83,8 +86,13 @@ class Client(threading.Thread):
 
     def _request(self, path, tag):
         query = "tag=%s%s" % (tag, "&cancel" if self._storm.cancels else "")
-        text = "GET /storm/%s/?%s HTTP/1.1\r\nHost: testserver\r\nConnection: close\r\n\r\n"
-        return (text % (path, query)).encode()
+        text = "GET %s%s/?%s HTTP/1.1\r\nHost: testserver\r\nConnection: close\r\n\r\n"
+        return (text % (self._storm.root, path, query)).encode()
+
+
+def with_half_a_body(request):
+    length = b"\r\nContent-Length: 200000\r\n\r\n"
+    return request.replace(b"GET", b"POST").replace(b"\r\n\r\n", length) + b"x" * 100000
 
 
 def unchunked(body):
@@ -100,12 +108,14 @@ class Storm(object):
     """Sends one server ``requests`` requests from several clients.
 
     ``hang_ups`` is the share of the requests on which the client hangs up; ``cancels`` says whether
-    the server then cancels the application.
+    the server then cancels the application. ``root`` lists the views. A client hangs up ``within``
+    so many seconds, and in the middle of its request's body on the share ``bodies`` of them.
     """
 
-    def __init__(self, server, requests, hang_ups, cancels):
+    def __init__(self, server, requests, hang_ups, cancels, root="/storm/", within=0.04, bodies=0):
         self.port, self.hang_ups, self.cancels = server.port, hang_ups, cancels
-        self.paths = server.get("/storm/")
+        self.root, self.within, self.bodies = root, within, bodies
+        self.paths = server.get(root)
         self.requests, self.answers = requests, 0
         #: (path, error): how many requests for the path failed with this error.
         self.failures = collections.Counter()

@@ -44,6 +44,7 @@ def start_postgres(**settings):
 
 def pytest_addoption(parser):
     parser.addoption("--storm", type=int, default=300, help="requests of each storm")
+    parser.addoption("--cancelled", type=int, default=300, help="requests whose clients go away")
     parser.addoption("--stock", action="store_true", help="the storm on Django without persistconn")
 
 

@@ -44,6 +44,12 @@ def environment(options=None, settings=None, **more):
     return dict(os.environ, **dict(ours, **more))
 
 
+def without_persistconn(env):
+    """The same variables for stock Django."""
+    settings = dict(json.loads(env["SERVERS_SETTINGS"]), INSTALLED_APPS=[], MIDDLEWARE_CLASSES=[])
+    return dict(env, SERVERS_SETTINGS=json.dumps(settings))
+
+
 def run_script(module, *arguments, **options):
     """Run one of the project's modules to its end. Return the values it printed, and its errors."""
     env = options.pop("env", None) or environment(**options)

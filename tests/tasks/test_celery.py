@@ -82,6 +82,13 @@ def test_close_in_a_task_closes_the_connection():
         assert pids_of(do(("unit", 1))) == [after]
 
 
+def test_a_pool_timeout_names_the_task_that_holds_the_connection():
+    with solo(TASKS_MAX_CONNS="1", TASKS_TIMEOUT="0") as do:
+        do(("unit", 0))
+        (exhausted,) = do(("exhaust", 1))
+    assert "MainThread (exhaust) for " in exhausted.error
+
+
 @pytest.mark.parametrize(
     "off, on", [("uninstall", "install"), ("disable", "enable")], ids=["uninstall", "disable"]
 )

@@ -6,6 +6,9 @@ import json
 import os
 
 database = json.loads(os.environ["SERVERS_DATABASE"])
+if "SERVERS_NAMED" in os.environ:
+    # Without --preload each worker imports this.
+    database["OPTIONS"] = dict(database["OPTIONS"], application_name="worker %d" % os.getpid())
 # Two aliases of one database, each with sessions of its own.
 DATABASES = {"default": database, "other": dict(database)}
 INSTALLED_APPS = ["persistconn"]

@@ -24,7 +24,7 @@ def who(request):
 
 def slow(request):
     """Hold a session without a query that could be cancelled."""
-    values = sessions.ask()
+    values = sessions.ask(request.GET.get("tag", ""))
     time.sleep(float(request.GET["seconds"]))
     return answer(values)
 
@@ -66,4 +66,6 @@ def handler500(request, *args):
 
 
 def handler404(request, *args, **kwargs):
+    if "asks" in request.GET:
+        sessions.ask()
     return HttpResponse("not found", status=404)

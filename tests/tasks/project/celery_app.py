@@ -29,6 +29,7 @@ if "TASKS_REUSE_MAX" in os.environ:
 unit = app.task(name="unit")(units.unit)
 close = app.task(name="close")(units.close)
 switch = app.task(name="switch")(units.switch)
+exhaust = app.task(name="exhaust")(units.exhaust)
 
 
 def ask_in_the_parent(number):

@@ -39,6 +39,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
 
 if "TASKS_MAX_CONNS" in os.environ:
     PERSISTCONN_MAX_CONNS = int(os.environ["TASKS_MAX_CONNS"])
+PERSISTCONN_TIMEOUT = float(os.environ.get("TASKS_TIMEOUT", 5))
 
 RQ_QUEUES = {"default": {"URL": REDIS + "/1"}}
 HUEY = {

@@ -4,6 +4,7 @@ from __future__ import absolute_import
 
 import json
 import os
+import threading
 import time
 
 _clients = {}
@@ -59,6 +60,22 @@ def close(number):
     before = session()
     connection.close()
     report(number, [before, session()])
+
+
+def exhaust(number):
+    """Hold the only connection, and have another thread ask for one."""
+    pid, errors = session(), []
+
+    def ask():
+        try:
+            session()
+        except Exception as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    report(number, pid, error=errors[0])
 
 
 def switch(number, name):

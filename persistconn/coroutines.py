@@ -1,0 +1,44 @@
+"""Coroutines, written as text, because Python 2 cannot read their syntax."""
+
+from persistconn import compat
+
+CODE = '''
+async def awaited(awaitable, failed):
+    """Await something, and call failed() if that raises."""
+    try:
+        await awaitable
+    except BaseException:
+        failed()
+        raise
+
+
+async def in_turn(first, then):
+    """Await the results of two functions. Return what the second one's gives."""
+    await first()
+    return await then()
+
+
+async def next_part(parts, release):
+    """Return the next part of a stream. Await release() before the first part, and after each that
+    follows while it returns something true.
+    """
+    if parts.in_use is None:
+        parts.in_use = await release()
+    part = await parts.inner.__anext__()
+    if parts.in_use:
+        parts.in_use = await release()
+    return part
+
+
+def in_async_with(new, function):
+    """Return a coroutine function that calls another one within ``async with new():``."""
+
+    async def decorated(*args, **kwargs):
+        async with new():
+            return await function(*args, **kwargs)
+
+    return decorated
+'''
+
+if not compat.PY2:
+    exec(CODE)
