@@ -502,7 +502,7 @@ def tasks(session, django):
     else:
         whole, part = ["tests/tasks"], ["tests/tasks/test_celery.py", "--tasks=200"]
         chosen = whole if cell == WITH_ALL_SYSTEMS else part
-        options = session.posargs or [*chosen, "--numprocesses=2"]
+        options = session.posargs or [*chosen, "--numprocesses=3"]
     env = {"PYTHONPATH": str(ROOT), "PERSISTCONN_PG_BIN": postgres_bin()}
     session.run("pytest", *options, env=env)
 

@@ -157,7 +157,7 @@ def test_beat_with_its_schedule_in_the_database_keeps_one_connection():
     run(["project.schedule"], env)
     opened = Opened()
     with working(systems.SOLO.command(0), env) as worker, working(systems.BEAT, env) as beat:
-        worker.has_done(5)
+        assert workers.wait_until(lambda: len(units()) >= 3, workers.PATIENCE), beat.log()
         beat.terminate()
         worker.terminate()
     assert opened.count() <= 2
