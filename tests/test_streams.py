@@ -874,15 +874,19 @@ def test_a_stream_with_the_setting_is_not_named_though_it_keeps_its_connection(w
 
 
 @since_1_4
-def test_a_stream_that_gives_its_connection_back_by_itself_is_not_taken_for_one_that_holds_it():
+def test_a_stream_that_gives_its_connection_back_by_itself_is_not_taken_for_one_that_holds_it(
+    clock,
+):
     response = StreamingHttpResponse(ask_twice())
     stream = streams.Stream(response, lifecycle.works.mine)
     ask()
-    assert stream.find_held(now=0) is None
+    clock.forward(streams.WARN_AFTER - 1)
     end_of_work()
     ask()
-    assert stream.find_held(now=100) is None
-    assert stream.find_held(now=100 + streams.WARN_AFTER) == "default"
+    clock.forward(2)
+    assert stream.find_held(compat.monotonic()) is None
+    clock.forward(streams.WARN_AFTER)
+    assert stream.find_held(compat.monotonic()) == "default"
 
 
 @since_1_5
