@@ -19,7 +19,7 @@ from site_urls import handler404, handler500, re_path  # noqa: F401
 from support import backends, database_as, end_of_work, settings_as, wait_until
 
 import persistconn
-from persistconn import conf, lifecycle, streams
+from persistconn import compat, conf, lifecycle, streams
 
 try:
     from django.urls import clear_url_caches
