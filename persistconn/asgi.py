@@ -7,7 +7,7 @@ their slots of MAX_CONNS. Before Django 4.0 that thread belongs to all requests,
 
 import wrapt
 
-from persistconn import lifecycle
+from persistconn import coroutines, lifecycle
 from persistconn.compat import ContextVar
 
 _request = ContextVar("persistconn_request")
@@ -120,9 +120,7 @@ def in_the_requests_thread(function):
     The call comes after those that this thread has begun or queued. To wait for it would allow the
     request to be cancelled once more.
     """
-    from asgiref.sync import sync_to_async
-
-    call = sync_to_async(function)()
+    call = coroutines.in_thread_of_orm(function)
     try:
         call.send(None)  # puts the call into the thread's queue
     except RuntimeError:

@@ -1,6 +1,29 @@
-"""Coroutines, written as text, because Python 2 cannot read their syntax."""
+"""Coroutines. Some are written as text, because Python 2 cannot read their syntax."""
 
 from persistconn import compat
+
+try:
+    from asgiref.sync import sync_to_async
+except ImportError:  # it comes with Django 3.0, before which coroutines call the ORM directly
+    sync_to_async = None
+
+
+def in_thread_of_orm(function):
+    """Return an awaitable: it calls a function in the thread that runs the ORM for this coroutine."""
+    if sync_to_async is None:
+        return _Called(function)
+    return sync_to_async(function, thread_sensitive=True)()  # before 3.3 asgiref must be told
+
+
+class _Called(object):
+    """An awaitable that has called a function at once."""
+
+    def __init__(self, function):
+        function()
+
+    def __await__(self):
+        return iter(())
+
 
 CODE = '''
 async def awaited(awaitable, failed):

@@ -103,10 +103,7 @@ class AsyncParts(object):
 
 def _release_in_its_thread():
     """Return an awaitable for release_unused() in the thread that runs this task's sync code."""
-    from asgiref.sync import sync_to_async
-
-    # asgiref before 3.3 must be told.
-    return sync_to_async(lifecycle.release_unused, thread_sensitive=True)()
+    return coroutines.in_thread_of_orm(lifecycle.release_unused)
 
 
 # The warning about streams that hold a connection for long.

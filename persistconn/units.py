@@ -10,9 +10,8 @@ from persistconn.work import works
 
 try:
     from asgiref.local import Local
-    from asgiref.sync import sync_to_async
-except ImportError:  # it comes with Django 3.0, before which coroutines call the ORM directly
-    Local, sync_to_async = threading.local, None
+except ImportError:  # it comes with Django 3.0
+    Local = threading.local
 
 # innermost: a weak reference to the unit that this thread, or this chain of coroutines, is in. Weak,
 # so that it goes with the unit, also where an exception has interrupted the unit's beginning.
@@ -66,11 +65,11 @@ class UnitOfWork(object):
 
     def __aenter__(self):
         self._enter()
-        return coroutines.awaited(_in_thread(self._begin), self._exit)
+        return coroutines.awaited(coroutines.in_thread_of_orm(self._begin), self._exit)
 
     def __aexit__(self, *error):
         self._exit()
-        return _in_thread(self._end)
+        return coroutines.in_thread_of_orm(self._end)
 
     def _enter(self):
         try:
@@ -118,20 +117,3 @@ def _in_with(new, function):
             return function(*args, **kwargs)
 
     return decorated
-
-
-def _in_thread(function):
-    """Return an awaitable: it calls a function in the thread that runs the ORM for a coroutine."""
-    if sync_to_async is None:
-        return _Called(function)
-    return sync_to_async(function, thread_sensitive=True)()
-
-
-class _Called(object):
-    """An awaitable that has called a function at once."""
-
-    def __init__(self, function):
-        function()
-
-    def __await__(self):
-        return iter(())
