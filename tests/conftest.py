@@ -56,6 +56,9 @@ def nothing_is_left_behind():
         left.append("patches missing or added")
     if support.settings_now() != before[0]:
         left.append("settings")
+    if support.is_in_a_request():
+        left.append("a request that has not ended")
+        support.end_request()
     for wrapper in support.open_wrappers():
         left.append("an open connection of %r" % str(wrapper.alias))
         wrapper.close()

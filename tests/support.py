@@ -479,6 +479,19 @@ def open_wrappers():
     return [w for w in dialect.initialised() if getattr(w, "connection", None) is not None]
 
 
+def is_in_a_request():
+    """Whether this thread has begun a request, and not ended it."""
+    from persistconn.work import works
+
+    return works.mine.outer is not None
+
+
+def end_request():
+    from django.core.signals import request_finished
+
+    request_finished.send(sender=object)
+
+
 def is_idle(alias="default"):
     from django.db import connections
 

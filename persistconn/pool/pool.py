@@ -291,7 +291,7 @@ class Pool(object):
             self._slots.remove(slot)
         except ValueError:
             return False
-        slot.given_back(compat.monotonic())
+        slot.given_back()
         self._reused += slot.reused
         self._used_seconds += slot.used_seconds
         self._created_seconds += slot.created_seconds

@@ -21,6 +21,7 @@ class Slot(object):
         "is_shut_down",
         "reused",
         "taken_at",
+        "_clock",
         "_warned_at",
         "used_seconds",
         "created_seconds",
@@ -41,13 +42,15 @@ class Slot(object):
         """Count from now on."""
         self.reused = 0
         self.used_seconds = self.created_seconds = 0.0
-        self.taken_at = compat.monotonic()  # the time of the checkout; None while idle
+        # Kept, because at its exit Python 2 clears this module before the last connections go.
+        self._clock = compat.monotonic
+        self.taken_at = self._clock()  # the time of the checkout; None while idle
 
-    def given_back(self, now):
-        """Note the end of a checkout."""
+    def given_back(self, now=None):
+        """Note the end of a checkout, at this moment if no other is given."""
         taken_at, self.taken_at = self.taken_at, None
         if taken_at is not None:
-            self.used_seconds += now - taken_at
+            self.used_seconds += (now or self._clock()) - taken_at
 
     def give_to(self, entry):
         """Belong to an entry. If the entry is lost before it is opened, this slot is freed."""
