@@ -268,6 +268,7 @@ def request_started(request=None):
     if work.wrappers:
         _end_all(work, work.find_open(accounting.account_for), None)
     work.outer, work.request = set(work.wrappers), request
+    work.request_turn = work.turns
 
 
 def request_finished():

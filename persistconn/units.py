@@ -91,7 +91,7 @@ class UnitOfWork(object):
     def _end(self):
         work, ident, self._ident = works.mine, self._ident, None
         work.unit = self._former
-        is_outermost = work.outer is None and not self._is_within(ident)
+        is_outermost = not (work.is_in_request() or self._is_within(ident))
         self._free.append(True)
         if not is_outermost:
             return

@@ -66,6 +66,7 @@ class Work(object):
         self.in_orm = 0  # the depth of nested calls of the ORM
         # The ids of the wrappers that were open when this request began; None: no start was seen.
         self.outer = None
+        self.request_turn = None  # the turn in which it began
         #: What request_started told of the request that this thread serves, or None.
         self.request = None
         #: A weak reference to the innermost unit_of_work(), or None.
@@ -75,6 +76,10 @@ class Work(object):
         # Weak references, because the connection of a wrapper that is dropped must go with it.
         self.wrappers = {}
         self.witness = Witness(self.wrappers)
+
+    def is_in_request(self):
+        """Whether a request runs in this thread. Its end is not seen while persistconn is off."""
+        return self.outer is not None and self.request_turn == self.turns
 
     def add(self, wrapper):
         self.wrappers[id(wrapper)] = lease.of(wrapper).wrapper

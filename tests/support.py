@@ -483,7 +483,7 @@ def is_in_a_request():
     """Whether this thread has begun a request, and not ended it."""
     from persistconn.work import works
 
-    return works.mine.outer is not None
+    return works.mine.is_in_request()
 
 
 def end_request():

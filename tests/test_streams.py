@@ -108,6 +108,8 @@ def ended():
     yield
     del _views[:]
     end_of_work()
+    if support.is_in_a_request():
+        support.end_request()  # some Djangos do not if the server sends a file by itself
 
 
 @contextlib.contextmanager

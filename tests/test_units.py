@@ -5,6 +5,7 @@ from __future__ import absolute_import
 import pickle
 import sys
 
+import django.core.signals
 import pytest
 import support
 from django.db import connection
@@ -166,6 +167,16 @@ def test_within_a_request_it_ends_with_the_request():
 
 def test_after_a_request_it_ends_by_itself_again():
     get("/pid/")
+    decorated()
+    assert is_idle()
+
+
+def test_after_a_request_in_which_persistconn_was_off_it_ends_by_itself_again():
+    begun = support.environ("/")
+    django.core.signals.request_started.send(sender=object, environ=begun)
+    persistconn.disable()
+    support.end_request()
+    persistconn.enable()
     decorated()
     assert is_idle()
 
