@@ -26,17 +26,22 @@ except ImportError:  # Python 2
 
 
 try:
-    from contextvars import ContextVar  # noqa: F401
+    from contextvars import ContextVar
 except ImportError:
 
-    class ContextVar(object):
-        """Stands in before Python 3.7, where no Django needs one."""
+    class ContextVar(threading.local):
+        """Before Python 3.7, a variable of a thread: the coroutines of an event loop share it."""
+
+        value = None
 
         def __init__(self, name):
             pass
 
+        def get(self, default):
+            return self.value or default
+
         def set(self, value):
-            pass
+            self.value = value
 
 
 PY2 = sys.version_info < (3,)
@@ -169,10 +174,23 @@ else:
         return lock.acquire(True, min(max(seconds, 0), threading.TIMEOUT_MAX))
 
 
+#: The type of texts: unicode on Python 2.
+Text = type(b"".decode())
+
+
+def native_text(value):
+    """Return a value as this Python's str."""
+    if PY2 and isinstance(value, Text):
+        return value.encode("utf-8", "replace")
+    return str(value)
+
+
 def qualified_name(function):
     """Return a function's name with its module, and on Python 3 its class."""
-    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", repr(function))
-    return "%s.%s" % (function.__module__, name)
+    function = getattr(function, "func", function)  # a partial's
+    kind = function if hasattr(function, "__name__") else type(function)
+    name = getattr(kind, "__qualname__", kind.__name__)
+    return "%s.%s" % (getattr(kind, "__module__", None), name)
 
 
 if PY2:

@@ -26,6 +26,9 @@ class _Called(object):
 
 
 CODE = '''
+import asyncio
+
+
 async def awaited(awaitable, failed):
     """Await something, and call failed() if that raises."""
     try:
@@ -33,6 +36,11 @@ async def awaited(awaitable, failed):
     except BaseException:
         failed()
         raise
+
+
+async def shielded(awaitable):
+    """Await something that goes on if this coroutine is cancelled."""
+    await asyncio.shield(asyncio.ensure_future(awaitable))
 
 
 async def in_turn(first, then):

@@ -20,6 +20,6 @@ class UnitOfWorkExecutor(ThreadPoolExecutor):
         return ThreadPoolExecutor.submit(self, _run, *args, **kwargs)
 
 
-def _run(function, *args, **kwargs):
+def _run(*args, **kwargs):
     with unit_of_work():
-        return function(*args, **kwargs)
+        return args[0](*args[1:], **kwargs)

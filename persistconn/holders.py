@@ -15,7 +15,6 @@ from persistconn.drivers.base import ACTIVE, IDLE, UNKNOWN
 from persistconn.errors import PoolTimeout
 from persistconn.pool import housekeeper
 from persistconn.units import unit_of_work
-from persistconn.work import works
 
 logger = logging.getLogger("persistconn")
 
@@ -39,20 +38,25 @@ class Holder(object):
     def __init__(self, pool, slot, now):
         entry = slot.entry()
         lease = None if entry is None or entry.lease is None else entry.lease()
-        work = None if lease is None else works.find(lease.home)
+        home = None if lease is None else lease.home
+        work = None if home is None else home.work()
+        taken_at = slot.taken_at or now
+        used_at = taken_at if entry is None or entry.raw is None else entry.used_at
         self.slot = slot
-        self.alias = pool.alias
-        self.held_seconds = now - (slot.taken_at or now)
-        used_at = None if entry is None or entry.raw is None else entry.used_at
-        self.unused_seconds = min(self.held_seconds, now - (used_at or slot.taken_at or now))
+        self.alias = compat.native_text(pool.alias)
+        self.held_seconds = max(0.0, now - taken_at)
+        self.unused_seconds = max(0.0, now - max(taken_at, used_at))
         self.thread = _name(work)
         self.work = _label(work)
-        frame = None if work is None else compat.frame_of(work.ident, work.greenlet)
         self.status = _status(entry)
-        if self.status is None and frame is not None and _is_of_the_driver(frame, entry):
-            self.status = ACTIVE  # before 2.3 mysqlclient does not tell
+        frame = None if work is None else compat.frame_of(work.ident, work.greenlet)
+        try:
+            if self.status is None and frame is not None and _is_of_the_driver(frame, entry):
+                self.status = ACTIVE  # before 2.3 mysqlclient does not tell
+            self.where = _where(frame)
+        finally:
+            del frame  # it may be a caller's: a cycle
         self.in_transaction = _in_transaction(self.status, entry, lease)
-        self.where = _where(frame)
 
     def __str__(self):
         words = [self.thread]
@@ -78,15 +82,21 @@ class Holder(object):
 
 def of(pool):
     """Return a Holder for each connection of a pool that is in use, the longest-held first."""
-    now = compat.monotonic()
-    found = [Holder(pool, slot, now) for slot in pool.in_use()]
+    found = []
+    for slot in pool.in_use():
+        try:
+            found.append(Holder(pool, slot, compat.monotonic()))
+        except Exception:
+            # Its thread goes on meanwhile. Nothing here may replace the PoolTimeout.
+            logger.debug("A holder cannot be described.", exc_info=True)
     return sorted(found, key=lambda holder: -holder.held_seconds)
 
 
 def timeout(waited, wrapper, pool):
     """Return the PoolTimeout of a thread that has waited, and log who holds the connections."""
     numbers, found = dict(pool.stats(), bound=pool.values.max_conns, waited=waited), of(pool)
-    numbers.update(alias=wrapper.alias, name=wrapper.settings_dict["NAME"])
+    numbers["alias"] = compat.native_text(wrapper.alias)
+    numbers["name"] = compat.native_text(wrapper.settings_dict["NAME"])
     message = MESSAGE % numbers
     error = PoolTimeout(message + _told(found, IN_A_MESSAGE))
     error.holders = [holder.as_dict() for holder in found]
@@ -106,10 +116,9 @@ def _told(holders, number):
 def _name(work):
     if work is None:
         return "an unknown thread"
-    for thread in threading.enumerate():
-        if thread.ident == work.ident:
-            return thread.name
-    return "thread %d" % work.ident
+    # Not enumerate(), which waits for a lock that a caller of this thread may have.
+    thread = threading._active.get(work.ident)
+    return "thread %d" % work.ident if thread is None else compat.native_text(thread.name)
 
 
 def _label(work):
@@ -123,11 +132,10 @@ def _label(work):
     if request:
         method = request.get("REQUEST_METHOD") or request.get("method") or request.get("type", "")
         path = request.get("PATH_INFO") or request.get("path", "")
-        return ("%s %s" % (method, path))[:200]
-    unit = work.unit and work.unit()
-    if unit is not None and unit.name:
-        return unit.name
-    return None if work.task is None else work.task[1]
+        return ("%s %s" % (compat.native_text(method), compat.native_text(path)))[:200]
+    task = work.task
+    names = [unit.name for unit in work.running_units() if unit.name] + list(task or ())[1:]
+    return compat.native_text(names[0]) if names else None
 
 
 def _status(entry):

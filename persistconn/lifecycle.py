@@ -226,25 +226,26 @@ def _interrupted(work):
             lease.of(wrapper).is_own = True
 
 
-def release_unused():
+def release_unused(is_wanted):
     """Give back this thread's connections that hold nothing that the work may still need.
 
-    Only the ORM has used such a connection, it has no open cursor and is in no transaction, and its
-    RELEASE_BEFORE_STREAMING is on. Return the wrappers that stay in the unit of work, by their ids.
+    Only the ORM has used such a connection, it has no open cursor and is in no transaction, and
+    ``is_wanted(values)`` is true for its database's settings. Return the wrappers that stay in the
+    unit of work, by their ids.
     """
     work = works.mine
     for ref in list(work.wrappers.values()):
         wrapper = ref()
-        if wrapper is not None and _is_unused(wrapper):
+        if wrapper is not None and _is_unused(wrapper, is_wanted):
             checkin(wrapper)
             work.ended(wrapper)
     return work.wrappers
 
 
-def _is_unused(wrapper):
+def _is_unused(wrapper, is_wanted):
     held = lease.of(wrapper)
     state, entry = held.snapshot(wrapper.connection)
-    if state != OPEN or held.is_own or not held.database.values.release_before_streaming:
+    if state != OPEN or held.is_own or not is_wanted(held.database.values):
         return False
     if not (held.is_registered or dialect.is_registered(wrapper)):
         return False

@@ -37,7 +37,7 @@ def begin_file(response):
     """Prepare a response with a file, which the server may send without iterating over it."""
     if compat.running_loop() is None:
         if _is_on():
-            lifecycle.release_unused()
+            _release()
         _watch(response)
 
 
@@ -46,6 +46,10 @@ def send(sending, response):
     if not (response.streaming and _is_on()):
         return sending()
     return coroutines.in_turn(_release_in_its_thread, sending)
+
+
+def _release():
+    return lifecycle.release_unused(lambda values: values.release_before_streaming)
 
 
 def _is_on():
@@ -78,7 +82,7 @@ class Parts(object):
 
     def _release(self):
         if works.mine.wrappers and self._switch.is_on:
-            lifecycle.release_unused()
+            _release()
 
 
 class AsyncParts(object):
@@ -103,7 +107,7 @@ class AsyncParts(object):
 
 def _release_in_its_thread():
     """Return an awaitable for release_unused() in the thread that runs this task's sync code."""
-    return coroutines.in_thread_of_orm(lifecycle.release_unused)
+    return coroutines.in_thread_of_orm(_release)
 
 
 # The warning about streams that hold a connection for long.

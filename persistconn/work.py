@@ -21,11 +21,6 @@ class Works(threading.local):
     def __init__(self):
         self.mine = self._by_ident[compat.get_ident()] = Work()
 
-    def find(self, wrappers):
-        """Return the Work that has this dict of wrappers, or None."""
-        every = list(self._by_ident.values())
-        return next((work for work in every if work.wrappers is wrappers), None)
-
     def of_thread(self, ident):
         """Return the Work of the thread with this ident, or None."""
         return self._by_ident.get(ident)
@@ -54,6 +49,15 @@ def join(wrapper, held):
     return wrappers
 
 
+class Wrappers(dict):
+    """The wrappers that a thread has open, by their ids.
+
+    Weak references, because the connection of a wrapper that is dropped must go with it.
+    """
+
+    __slots__ = ("work",)  # a weak reference to the thread's Work
+
+
 class Work(object):
     """The unit of work of one thread."""
 
@@ -69,13 +73,18 @@ class Work(object):
         self.request_turn = None  # the turn in which it began
         #: What request_started told of the request that this thread serves, or None.
         self.request = None
-        #: A weak reference to the innermost unit_of_work(), or None.
-        self.unit = None
+        #: Weak references to the units of work (units.py) that have begun in this thread.
+        self.units = []
         #: The id and the name of the Celery task that this thread runs, or None.
         self.task = None
-        # Weak references, because the connection of a wrapper that is dropped must go with it.
-        self.wrappers = {}
+        self.wrappers = Wrappers()
+        self.wrappers.work = weakref.ref(self)
         self.witness = Witness(self.wrappers)
+
+    def running_units(self):
+        """Return the units of work that have begun in this thread and not ended."""
+        units = [ref() for ref in list(self.units)]
+        return [unit for unit in units if unit is not None and unit.is_running()]
 
     def is_in_request(self):
         """Whether a request runs in this thread. Its end is not seen while persistconn is off."""

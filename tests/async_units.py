@@ -3,6 +3,7 @@
 from __future__ import absolute_import
 
 import asyncio
+import time
 
 import support
 
@@ -128,3 +129,69 @@ async def in_an_executor():
         else:
             await asyncio.get_event_loop().run_in_executor(None, work)
     return seen[0]
+
+
+async def cancelled_at_the_end():
+    """A coroutine that is cancelled while the end of its unit waits for the thread."""
+
+    async def work():
+        async with persistconn.unit_of_work():
+            await pid()
+
+    async def busy():
+        await sync_to_async(time.sleep, thread_sensitive=True)(0.3)
+
+    working = asyncio.ensure_future(work())
+    while not await in_use():
+        pass
+    others = asyncio.ensure_future(busy())
+    await asyncio.sleep(0.1)
+    working.cancel()
+    await asyncio.gather(working, others, return_exceptions=True)
+    return await in_use()
+
+
+async def in_another_transaction():
+    """The unit of one coroutine ends while another one is in an atomic block of the same thread."""
+    from django.db import transaction
+
+    block, insert = transaction.atomic(), sync_to_async(put_item, thread_sensitive=True)
+    enter = sync_to_async(block.__enter__, thread_sensitive=True)
+    leave = sync_to_async(block.__exit__, thread_sensitive=True)
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def first():
+        async with persistconn.unit_of_work():
+            await begun.wait()
+        ended.set()
+
+    async def second():
+        async with persistconn.unit_of_work():
+            await enter()
+            await insert("one")
+            begun.set()
+            await ended.wait()
+            await insert("two")
+            await leave(ValueError, ValueError(), None)
+            return True
+
+    done = await asyncio.gather(first(), second())
+    return [done[1], await in_use()]
+
+
+def put_item(name):
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO item VALUES (%s)", [name])
+
+
+async def cancels_its_tasks():
+    async with persistconn.unit_of_work():
+        tasks = [asyncio.ensure_future(after_a_query()) for _ in range(5)]
+        await asyncio.sleep(0.1)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await pid()
+    return await in_use()

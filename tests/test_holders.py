@@ -268,6 +268,27 @@ def test_a_connection_that_another_thread_still_uses_has_an_unknown_holder():
         wrapper.close()
 
 
+def test_names_of_other_alphabets_are_told(hold):
+    def work(wait):
+        with persistconn.unit_of_work(b"caf\xc3\xa9".decode("utf-8")):
+            unused(wait)
+
+    hold(work, "th\xc3\xa9")
+    assert "caf" in str(refused()) and "Held by th" in str(refused())
+
+
+def test_a_holder_that_cannot_be_described_is_left_out(hold, monkeypatch):
+    from persistconn import holders
+
+    def fails(*args):
+        raise RuntimeError("stands in for a race with the holder's thread")
+
+    hold(unused)
+    monkeypatch.setattr(holders, "_label", fails)
+    error = refused()
+    assert error.holders == [] and str(error).endswith("others wait.")
+
+
 def warnings(log):
     return [record for record in log.records if "held without use" in record.getMessage()]
 

@@ -648,7 +648,7 @@ def test_an_asynchronous_stream_goes_to_the_other_thread_once_if_it_needs_no_con
     releasing, monkeypatch
 ):
     made, release = [], lifecycle.release_unused
-    monkeypatch.setattr(lifecycle, "release_unused", lambda: made.append(True) or release())
+    monkeypatch.setattr(lifecycle, "release_unused", lambda *a: made.append(True) or release(*a))
     request(async_streams.view_of(async_streams.calls(str, str, str), before=ask))
     assert len(made) == 1
 

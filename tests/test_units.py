@@ -2,6 +2,8 @@
 
 from __future__ import absolute_import
 
+import functools
+import os
 import pickle
 import sys
 
@@ -15,6 +17,9 @@ import persistconn
 from persistconn import unit_of_work
 
 since_1_6 = pytest.mark.skipif(support.BEFORE_1_6, reason="atomic() came with 1.6")
+asynchronous_orm = pytest.mark.skipif(
+    django.VERSION < (3, 1), reason="coroutines call the ORM in their own thread"
+)
 python_3 = pytest.mark.skipif(sys.version_info < (3,), reason="Python 2 has no coroutines")
 
 
@@ -248,6 +253,69 @@ def test_switched_off_it_leaves_a_block_around_it_alone(switch):
     assert items() == 1
 
 
+@since_1_6
+def test_a_generator_that_another_thread_closes_leaves_the_work_of_that_thread_alone():
+    from django.db import transaction
+
+    def suspended():
+        with unit_of_work():
+            yield pid()
+
+    def begun():
+        generator = suspended()
+        next(generator)
+        support.end_of_work()
+        return generator
+
+    generator = in_thread(begun)
+    with transaction.atomic():
+        insert("mine")
+        generator.close()
+        assert connection.in_atomic_block and not is_idle()
+    assert items() == 1
+    support.end_of_work()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a fork")
+def test_in_a_forked_child_of_a_unit_the_childs_own_units_end():
+    def work():
+        decorated()
+        assert is_idle()
+
+    with unit_of_work():
+        pid()
+        assert support.in_child(work) == 0
+
+
+class Callable(object):
+    def __call__(self):
+        return pid()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [functools.partial(pid, "default"), Callable(), Callable().__call__],
+    ids=["partial", "object", "method"],
+)
+def test_every_callable_can_be_decorated(function):
+    assert [unit_of_work()(function)()] == backends()
+    assert is_idle()
+
+
+def test_a_function_of_c_can_be_decorated():
+    assert unit_of_work()(str.upper)("a") == "A"
+
+
+@pytest.mark.parametrize("name", [1, b"bytes" if sys.version_info > (3,) else 2, staticmethod])
+def test_what_is_neither_a_name_nor_a_function_is_refused(name):
+    value = name(pid) if name is staticmethod and sys.version_info < (3, 10) else name
+    if callable(value):
+        value = []
+    with pytest.raises(TypeError) as refused:
+        unit_of_work(value)
+    assert "a name or a function" in str(refused.value)
+
+
 @pytest.fixture
 def executor():
     executors = pytest.importorskip("persistconn.executors", reason="Python 2 has no executors")
@@ -270,6 +338,10 @@ def test_a_work_item_that_raises_gives_its_connection_back(executor):
     future = executor.submit(lambda number: pid() and 1 // number, number=0)
     assert isinstance(future.exception(), ZeroDivisionError)
     assert in_use() == 0
+
+
+def test_a_work_item_may_have_arguments_of_any_name(executor):
+    assert executor.submit(dict, function=1).result() == {"function": 1}
 
 
 @python_3
@@ -355,6 +427,22 @@ def test_after_a_cancellation_at_its_beginning_the_next_one_ends(coroutines):
 @python_3
 def test_one_in_an_executor_ends_by_itself(coroutines):
     assert run(coroutines.in_an_executor) == 0
+
+
+@asynchronous_orm
+def test_a_unit_that_is_cancelled_at_its_end_gives_its_connection_back(coroutines):
+    assert run(coroutines.cancelled_at_the_end) == 0
+
+
+@asynchronous_orm
+def test_a_coroutine_whose_unit_ends_leaves_the_transaction_of_another_alone(coroutines):
+    assert run(coroutines.in_another_transaction) == [True, 0]
+    assert items() == 0
+
+
+@python_3
+def test_after_the_cancellation_of_its_tasks_a_unit_ends(coroutines):
+    assert run(coroutines.cancels_its_tasks) == 0
 
 
 @python_3
