@@ -294,7 +294,7 @@ def end_of_work(is_left_alone=None):
 def as_work_of_its_own(function, *args, **kwargs):
     """Call a function. Then end the work of this thread, unless it had begun before the call."""
     work = works.mine
-    is_own = work.outer is None and not work.wrappers
+    is_own = not (work.is_in_request() or work.wrappers)
     try:
         return function(*args, **kwargs)
     finally:

@@ -44,6 +44,7 @@ class UnitOfWork(object):
         self.name = name
         self._free = [True]
         self._place = None  # while it runs: the process and the thread whose work it ends
+        self._is_cancelled = False
 
     def __call__(self, function):
         new = functools.partial(UnitOfWork, self.name or compat.qualified_name(function))
@@ -65,8 +66,7 @@ class UnitOfWork(object):
 
     def __aenter__(self):
         self._enter()
-        leave = functools.partial(_innermost.set, self._outer)
-        return coroutines.awaited(coroutines.in_thread_of_orm(self._begin), leave)
+        return coroutines.awaited(coroutines.in_thread_of_orm(self._begin), self._cancel)
 
     def __aexit__(self, *error):
         _innermost.set(self._outer)
@@ -85,12 +85,18 @@ class UnitOfWork(object):
         self._outer = _innermost.get(None)
         _innermost.set(weakref.ref(self))
 
+    def _cancel(self):
+        self._is_cancelled, self._place = True, None
+        _innermost.set(self._outer)
+
     def _begin(self):
         work = works.mine
         self._around = set(id(w) for w in dialect.initialised() if dialect.is_in_a_block(w))
         self._place = os.getpid(), work.ident
         # With those that run, so that the list does not grow.
         work.units = [weakref.ref(unit) for unit in work.running_units() + [self]]
+        if self._is_cancelled:
+            self._place = None  # an error of the coroutine keeps this object
 
     def _end(self):
         work, place, self._place = works.mine, self._place, None
