@@ -205,7 +205,7 @@ def _warn_once(name, alias):
 def name_of(response):
     """Return the path of the view that made a response, else of the generator of its parts.
 
-    Before 1.8 a response does not know its request.
+    Before 1.7 a response does not know its request.
     """
     closers = getattr(response, "_resource_closers", getattr(response, "_closable_objects", ()))
     for closer in list(closers):

@@ -762,7 +762,7 @@ def warnings(monkeypatch):
 since_1_4 = pytest.mark.skipif(
     django.VERSION < (1, 4), reason="before 1.4 a thread cannot see the connections of another"
 )
-VIEW = "test_streams.current_view" if django.VERSION >= (1, 8) else "test_streams.ask_twice"
+VIEW = "test_streams.current_view" if django.VERSION >= (1, 7) else "test_streams.ask_twice"
 ASYNC_VIEW = "async_streams.calling.<locals>.current_view"
 
 
