@@ -56,6 +56,21 @@ class HotWrap(Wrap):
         return ours
 
 
+class Preceded(object):
+    """A method, and a function that is called with the instance whenever the method is looked up.
+
+    So there is no frame between the method and its caller, whose place the method's warnings name.
+    """
+
+    def __init__(self, method, function):
+        self._method, self._function = method, function
+
+    def __get__(self, instance, owner):
+        if instance is not None:
+            self._function(instance)
+        return self._method.__get__(instance, owner)
+
+
 class OptionalWrap(HotWrap):
     """A HotWrap that does nothing where its module cannot be imported."""
 

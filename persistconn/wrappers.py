@@ -8,7 +8,7 @@ from django.core.signals import request_finished, request_started
 from persistconn import asgi, lifecycle, streams, tasks
 from persistconn.compat import running_loop
 from persistconn.django_versions import dialect
-from persistconn.patching import are_djangos
+from persistconn.patching import Preceded, are_djangos
 
 
 def ensuring_connection(original, switch):
@@ -118,12 +118,11 @@ def executing(original, switch):
 
 
 def streaming(original, switch):
-    def iterate(response):
+    def begin(response):
         if switch.is_on:
             streams.begin(response, switch)
-        return original(response)
 
-    return iterate
+    return Preceded(original, begin)
 
 
 def streaming_content(original, switch):

@@ -724,6 +724,22 @@ def test_an_asynchronous_stream_that_is_closed_early_closes_its_generator(releas
 
 
 @since_4_2
+def test_djangos_warning_of_an_asynchronous_stream_under_wsgi_names_the_same_place_as_in_stock():
+    def place():
+        response = StreamingHttpResponse(async_streams.calls(str)())
+        with pytest.warns(Warning, match="must consume asynchronous iterators") as caught:
+            list(response)
+        return caught[0].filename, caught[0].lineno
+
+    with_persistconn = place()
+    persistconn.uninstall()
+    try:
+        assert place() == with_persistconn
+    finally:
+        persistconn.install()
+
+
+@since_4_2
 @pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume")
 def test_an_asynchronous_stream_under_wsgi_is_read_to_its_end(releasing):
     with sent(async_streams.calls(ask, ask), before=ask) as stream:
