@@ -46,6 +46,9 @@ except ImportError:
 
 PY2 = sys.version_info < (3,)
 
+#: Whether this Python can read the syntax of coroutines.
+HAS_COROUTINES = not PY2
+
 #: Whether a child that is forked in C, as by uWSGI, may wait for ever for a lock that a thread of
 #: its parent had. Then no thread of persistconn may run while applications are being imported.
 FORKS_IN_C_KEEP_LOCKS = PY2

@@ -71,5 +71,5 @@ def in_async_with(new, function):
     return decorated
 '''
 
-if not compat.PY2:
+if compat.HAS_COROUTINES:
     exec(CODE)

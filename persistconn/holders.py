@@ -1,4 +1,4 @@
-"""Who holds the connections in use, for a PoolTimeout's message and for HELD_TOO_LONG.
+"""The holders of the connections in use, for a PoolTimeout's message and for HELD_TOO_LONG.
 
 Everything is found when somebody asks: a slot has the time of its checkout, its entry that of its
 last use, and the interpreter knows where each thread is.
@@ -33,7 +33,7 @@ _LIBRARIES = os.path.dirname(os.__file__), "site-packages", "dist-packages"
 
 
 class Holder(object):
-    """Whoever has a connection of a pool in use, as of now. Times are in seconds."""
+    """The holder of a connection of a pool, at the moment of the call. Times are in seconds."""
 
     def __init__(self, pool, slot, now):
         entry = slot.entry()

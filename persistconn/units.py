@@ -38,7 +38,7 @@ def unit_of_work(name=None):
 
 
 class UnitOfWork(object):
-    """What unit_of_work() returns. Each ``with`` needs an object of its own."""
+    """The object that unit_of_work() returns. Each ``with`` needs an object of its own."""
 
     def __init__(self, name=None):
         self.name = name

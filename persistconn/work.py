@@ -71,7 +71,7 @@ class Work(object):
         # The ids of the wrappers that were open when this request began; None: no start was seen.
         self.outer = None
         self.request_turn = None  # the turn in which it began
-        #: What request_started told of the request that this thread serves, or None.
+        #: The arguments of request_started for the request that this thread serves, or None.
         self.request = None
         #: Weak references to the units of work (units.py) that have begun in this thread.
         self.units = []

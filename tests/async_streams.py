@@ -4,20 +4,12 @@ import asyncio
 import inspect
 import time
 
+import support
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIHandler
 from django.http import StreamingHttpResponse
 
 PATIENCE = 10
-
-SCOPE = {
-    "type": "http",
-    "asgi": {"version": "3.0"},
-    "http_version": "1.1",
-    "method": "GET",
-    "query_string": b"",
-    "headers": [(b"host", b"testserver")],
-}
 
 
 is_async = inspect.iscoroutinefunction
@@ -77,7 +69,7 @@ def request(path, on_part, hangs_up=None):
         await asyncio.Future()
 
     async def run():
-        task = asyncio.ensure_future(ASGIHandler()(dict(SCOPE, path=path), receive, send))
+        task = asyncio.ensure_future(ASGIHandler()(dict(support.SCOPE, path=path), receive, send))
         ends = time.time() + PATIENCE
         while hangs_up is not None and not task.done():
             await asyncio.sleep(0.005)

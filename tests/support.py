@@ -251,6 +251,16 @@ def environ(path):
     }
 
 
+#: A request of ASGI. Its path is missing.
+SCOPE = {
+    "type": "http",
+    "asgi": {"version": "3.0"},
+    "http_version": "1.1",
+    "method": "GET",
+    "query_string": b"",
+    "headers": [(b"host", b"testserver")],
+}
+
 _handler = []
 
 

@@ -20,15 +20,6 @@ except ImportError:
 
 pytestmark = pytest.mark.skipif(django.VERSION < (3, 1), reason="Django has it since 3.1")
 
-SCOPE = {
-    "type": "http",
-    "asgi": {"version": "3.0"},
-    "http_version": "1.1",
-    "method": "GET",
-    "query_string": b"",
-    "headers": [(b"host", b"testserver")],
-}
-
 
 @pytest.fixture
 def loop():
@@ -61,7 +52,7 @@ def call(loop):
     def call(path):
         requests, sent = [{"type": "http.request", "body": b""}], []
         application = handler(
-            dict(SCOPE, path=path),
+            dict(support.SCOPE, path=path),
             lambda: done(requests.pop()) if requests else loop.create_future(),
             lambda message: done(sent.append(message)),
         )
