@@ -15,12 +15,15 @@ TRY_LIMIT = 30
 class Opening(object):
     """An attempt for Gate.call(): Django opens a connection for a closed wrapper.
 
-    With CONNECT_DEADLINE 0 there is one try, and only the user's OPTIONS limit its time.
+    With CONNECT_DEADLINE 0 nothing waits for a server that is away, and only the user's OPTIONS
+    limit the time of a try. If the server refuses a password in a pool whose password has worked,
+    one more try is made at once, in which Django reads the settings anew.
     """
 
     def __init__(self, wrapper, database, django_opens):
         self.wrapper = wrapper
         self._driver = database.driver
+        self._pool = database.pool
         self._django_opens = django_opens
         self.seconds = database.values.connect_deadline
         self.is_strict = database.values.connect_deadline_is_set
@@ -28,11 +31,29 @@ class Opening(object):
         theirs = self._driver.connect_timeout(wrapper.settings_dict["OPTIONS"])
         self.try_limit = max(TRY_LIMIT, seconds_of(theirs) or 0)
         self.was_answered = self._is_transient = False
+        self._is_password_refused = self._has_read_anew = False
         self._raw = self._refusal = None
 
     def __call__(self, seconds):
         self._ends_at = compat.monotonic() + seconds
-        self.was_answered = self._is_transient = False
+        try:
+            return self._try(seconds)
+        except Exception:
+            if not self._may_read_anew():
+                raise
+        self._has_read_anew = True
+        return self._try(self._ends_at - compat.monotonic())
+
+    def _may_read_anew(self):
+        if self._has_read_anew or not self._is_password_refused:
+            return False
+        if self.seconds > 0 and compat.monotonic() >= self._ends_at:
+            return False
+        # A password that has never worked is wrong, and trying it again can lock its user out.
+        return self._pool.stats()["opened"] > 0
+
+    def _try(self, seconds):
+        self.was_answered = self._is_transient = self._is_password_refused = False
         try:
             with self._limit(seconds), dialect.connecting(self.wrapper, self._connect):
                 return self._django_opens()
@@ -83,7 +104,7 @@ class Opening(object):
         return self._driver.connect_options(params, seconds / addresses)
 
     def _judge(self, error):
-        """Decide whether the error of the last try is transient.
+        """Decide whether the error of the last try is transient, or about the password.
 
         Only the driver's own errors can be, if connect() raised them or the connection is lost.
         """
@@ -93,6 +114,8 @@ class Opening(object):
             if any(one is refusal for one in raised) and self._is_the_drivers(refusal):
                 self._is_transient = self._driver.is_transient(refusal)
                 self.was_answered = not self._is_transient
+                refuses = self._driver.is_refused_password(refusal)
+                self._is_password_refused = refuses and not self._is_transient
         elif raw is not None and self._driver.is_closed(raw):
             # The connection was lost while Django or a receiver set it up.
             self._is_transient = any(self._is_the_drivers(one) for one in raised)

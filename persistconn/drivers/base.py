@@ -58,6 +58,13 @@ class Driver(object):
         """
         return False
 
+    def is_refused_password(self, error):
+        """Whether an error says that the server refused a password or token, or was given none.
+
+        The error is one of the driver's own, raised by its ``connect()``.
+        """
+        return False
+
     def just_opened(self, raw, params):
         """Note what the driver may not tell later, and undo what connect_options() set for longer.
 

@@ -21,6 +21,10 @@ LOST = frozenset([1053, 1927, 2006, 2013, 2055, 3169, 4031])
 # not reachable, connection lost meanwhile.
 NO_ENTRY = frozenset([1040, 1203, 2002, 2003]) | LOST
 
+# Codes of a refused password or token. A plugin of the server that speaks of no password has the
+# second.
+REFUSED_PASSWORD = frozenset([1045, 1698])
+
 # The text of error 1226 also names limits per hour, which are not transient.
 MAX_USER_CONNECTIONS = 1226, "max_user_connections"
 
@@ -53,6 +57,9 @@ class MySQL(Driver):
         return code in NO_ENTRY or (
             code == MAX_USER_CONNECTIONS[0] and MAX_USER_CONNECTIONS[1] in text
         )
+
+    def is_refused_password(self, error):
+        return bool(REFUSED_PASSWORD.intersection(error.args[:1]))
 
     def status(self, raw):
         try:

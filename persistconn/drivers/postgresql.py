@@ -42,6 +42,21 @@ LIBPQ_SAYS = (
     "hot standby mode",
 )
 
+# The SQLSTATE of a refused password, and texts for refused passwords and tokens: the server's, by
+# the way in which it asks for them, PgBouncer's, and libpq's, which found none in the password file.
+INVALID_PASSWORD = "28P01"
+REFUSED_PASSWORD = (
+    "password authentication failed",
+    "PAM authentication failed",
+    "LDAP authentication failed",
+    "RADIUS authentication failed",
+    "OAuth bearer authentication failed",
+    "IAM user authentication failed",
+    "SASL authentication failed",
+    "auth failed",
+    "no password supplied",
+)
+
 #: The user's own names and values, quoted in these texts: a host can be called "timed out".
 QUOTED = re.compile(r"\"[^\"\n]*\"|'[^'\n]*'(?=[,:])")
 
@@ -146,8 +161,13 @@ class Psycopg2(Driver):
     def connect_options(self, params, seconds):
         return {"connect_timeout": capped_timeout(self.connect_timeout(params), seconds)}
 
+    def is_refused_password(self, error):
+        if _state(error) == INVALID_PASSWORD:
+            return True
+        return _has_one_of(REFUSED_PASSWORD, QUOTED.sub("", str(error)))
+
     def is_transient(self, error):
-        state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+        state = _state(error)
         if state is not None:
             return state in NO_ENTRY or state.startswith(CONNECTION_EXCEPTION)
         text = QUOTED.sub("", str(error))
@@ -172,6 +192,10 @@ def _empty(messages):
     except TypeError:
         if hasattr(messages, "clear"):
             messages.clear()
+
+
+def _state(error):
+    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
 
 
 def _has_one_of(texts, message):
