@@ -74,6 +74,10 @@ def _make_entry(wrapper, held, raw, slot):
     options = wrapper.settings_dict["OPTIONS"]
     driver.keep_alive(raw, options)
     entry = slot or database.pool.add(known)
+    if entry.pool is not database.pool:
+        # The settings have changed since the checkout, and nobody knows which of them it was opened
+        # with. Of no generation, it is closed at its release.
+        entry.generation = None
     entry.opened(raw, driver, driver.read_only_by(raw, options), dialect.probe(wrapper))
     entry.carried = dialect.carried(wrapper, wrapper.__dict__, entry.pool.noted)
     if known is not None:

@@ -160,6 +160,14 @@ def drop_role(query, name):
     query("DROP USER %s@'%%'" % name)
 
 
+#: The parameter of connect() for a password.
+PASSWORD = "passwd"
+
+
+def change_password(query, role, password):
+    query("ALTER USER %s@'%%' IDENTIFIED BY '%s'" % (role, password))
+
+
 @contextlib.contextmanager
 def role_with_password(query, server, role, password):
     create_role(query, role, password)

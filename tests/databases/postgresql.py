@@ -139,6 +139,14 @@ def drop_role(query, name):
     query("DROP ROLE %s" % name)
 
 
+#: The parameter of connect() for a password.
+PASSWORD = "password"
+
+
+def change_password(query, role, password):
+    query("ALTER ROLE %s PASSWORD '%s'" % (role, password))
+
+
 @contextlib.contextmanager
 def role_with_password(query, server, role, password):
     ((path,),) = query("SHOW hba_file")
