@@ -135,6 +135,10 @@ class Traffic(object):
         finally:
             end_of_work()
 
+    def has_all_sessions(self):
+        """Return when no unit of work needs another session than those that are kept."""
+        assert wait_until(lambda: len(support.backends()) == self.THREADS)
+
     def go_on(self, units=40):
         """Return when that many more units of work have been served."""
         wanted = self.served + units
@@ -160,18 +164,19 @@ PASSWORDS = ["second", "third", "fourth"]
 SHORT = 0.03
 
 
-def sessions_of(before):
-    return set(before) & set(support.backends())
+def are_gone(sessions):
+    return wait_until(lambda: not set(sessions) & set(support.backends()))
 
 
 def test_settings_changed_in_place_after_the_role_cost_no_request(role):
     with Traffic() as traffic:
         for password in PASSWORDS:
+            traffic.has_all_sessions()
             before = support.backends()
             change_password(password)
             own_settings()["PASSWORD"] = password
             traffic.go_on()
-            assert wait_until(lambda: not sessions_of(before))
+            assert are_gone(before)
 
 
 def test_two_roles_that_alternate_in_the_settings_cost_no_request_however_often_it_connects(role):
@@ -282,15 +287,16 @@ reads_password_files = support.only_on("postgresql", "MySQL's drivers have no pa
 def test_a_password_file_that_changes_costs_no_request(password_file, first):
     with Traffic() as traffic:
         for password in PASSWORDS:
+            # Between the two steps no new session can be opened.
+            traffic.has_all_sessions()
             steps = [password_file, change_password]
             for step in steps if first == "file" else reversed(steps):
                 step(password)
-                # Kept connections serve the requests between the two steps.
                 traffic.go_on()
             before = support.backends()
             persistconn.drain()
             traffic.go_on()
-            assert wait_until(lambda: not sessions_of(before))
+            assert are_gone(before)
 
 
 @reads_password_files
@@ -424,17 +430,28 @@ def test_a_transient_error_of_the_second_try_leads_to_no_third_password(proxy):
         assert proxy.accepted - accepted == 3
 
 
-def test_both_tries_together_end_at_the_deadline(proxy):
+def test_the_second_try_gets_the_time_that_the_first_has_left(proxy, clock):
     def fall_silent(tries):
+        if tries == 0:
+            clock.ahead = 6
         proxy.deaf = tries == 1
 
-    with settings_as(PERSISTCONN_CONNECT_DEADLINE=2), at_each_try(proxy, fall_silent):
+    with settings_as(PERSISTCONN_CONNECT_DEADLINE=8), at_each_try(proxy, fall_silent):
         change_password("second")
         began = time.time()
         with pytest.raises(support.database_errors()):
             unit_of_work()
-        assert time.time() - began < 2 + 1.5
+        assert time.time() - began < 2 + 2.5
         proxy.heal()
+
+
+def test_there_is_no_second_try_after_the_deadline(proxy, clock):
+    with settings_as(PERSISTCONN_CONNECT_DEADLINE=5):
+        with at_each_try(proxy, lambda tries: clock.forward(6)):
+            accepted = proxy.accepted
+            change_password("second")
+            refusal()
+            assert proxy.accepted - accepted == 1
 
 
 def test_a_refused_password_makes_no_thread_wait(proxy, caplog):
