@@ -301,6 +301,23 @@ def test_threads_that_wait_for_a_try_connect_when_that_try_succeeds(proxy, short
     assert [result for result, seconds in results if isinstance(result, Exception)] == []
 
 
+def test_threads_that_wait_for_one_of_max_conns_are_served_when_the_server_has_woken_up(proxy):
+    proxy.deaf = True
+    heal_after(proxy, 1)
+    with settings_as(PERSISTCONN_MAX_CONNS=2, PERSISTCONN_TIMEOUT=20):
+        results = in_threads(6, pid)
+    assert [result for result, seconds in results if isinstance(result, Exception)] == []
+
+
+def test_a_session_that_fell_silent_is_replaced_when_the_server_has_woken_up(proxy):
+    before = support.unit_of_work()
+    proxy.stall()
+    proxy.deaf = True
+    heal_after(proxy, 1)
+    with settings_as(PERSISTCONN_CHECK_AFTER=0, PERSISTCONN_CHECK_TIMEOUT=0.3):
+        assert support.unit_of_work() != before
+
+
 def test_a_deadline_set_by_the_user_limits_a_single_try(proxy):
     proxy.deaf = True
     heal_after(proxy, 5)

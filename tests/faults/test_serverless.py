@@ -37,20 +37,23 @@ class Serverless(object):
 
     def __init__(self, proxy):
         self.proxy = proxy
-        self._waking = None
+        self._old_lines, self._waking = [], None
 
     def sleep(self, answer=None):
         """``answer``: what it says to clients until it is awake; None: it lets them wait."""
         self.proxy.deaf, self.proxy.answer = answer is None, answer
-        before = self.proxy.accepted
+        before, self._old_lines = self.proxy.accepted, self.proxy.lines[:]
         self._waking = threading.Thread(target=self._wake, args=(before,))
         self._waking.start()
 
     def _wake(self, before):
         if wait_until(lambda: self.proxy.accepted > before):
             time.sleep(wake_up())
-        self.proxy.answer = None
-        self.proxy.heal()
+        self.proxy.deaf, self.proxy.answer = False, None
+        # Sessions that are silent stay so.
+        for line in self.proxy.lines[:]:
+            if line not in self._old_lines:
+                line.stalled = False
 
     def is_over(self):
         self._waking.join()
