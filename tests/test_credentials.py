@@ -234,6 +234,25 @@ def test_a_backend_whose_tokens_expire_costs_no_request_and_one_token_for_each_t
 
 
 @since_1_6
+def test_a_backend_that_writes_its_tokens_into_the_settings_costs_no_request(proxy, tokens):
+    from token_backend import base
+
+    def issue():
+        own_settings()["PASSWORD"] = token = tokens.issue()
+        return token
+
+    base.issue = issue
+    with Traffic() as traffic:
+        for token in PASSWORDS:
+            tokens.renew(token)
+            persistconn.drain()
+            traffic.go_on()
+        assert own_settings()["PASSWORD"] == PASSWORDS[-1]
+    numbers = persistconn.stats()["default"]
+    assert (numbers["in_use"], numbers["reused"] > 0) == (0, True)
+
+
+@since_1_6
 def test_a_kept_connection_asks_for_no_token(proxy, tokens):
     for _ in range(5):
         unit_of_work()
@@ -517,7 +536,7 @@ REFUSALS = {
         'FATAL:  OAuth bearer authentication failed for user "anna"',
         'FATAL:  Cloud SQL IAM user authentication failed for user "anna"',
         "FATAL:  SASL authentication failed",
-        "ERROR:  auth failed",
+        "ERROR:  Auth failed",
         "fe_sendauth: no password supplied",
     ],
     "mariadb": [
@@ -528,7 +547,7 @@ REFUSALS = {
 OTHER_ERRORS = {
     "postgresql": [
         'FATAL:  database "password authentication failed" does not exist',
-        'FATAL:  role "auth failed" does not exist',
+        'FATAL:  role "Auth failed" does not exist',
         'FATAL:  no pg_hba.conf entry for host "10.0.0.2", user "anna"',
         'FATAL:  Peer authentication failed for user "anna"',
         "FATAL:  the database system is starting up",

@@ -53,7 +53,7 @@ REFUSED_PASSWORD = (
     "OAuth bearer authentication failed",
     "IAM user authentication failed",
     "SASL authentication failed",
-    "auth failed",
+    "Auth failed",
     "no password supplied",
 )
 

@@ -161,7 +161,7 @@ def drop_role(query, name):
 
 
 #: The parameter of connect() for a password.
-PASSWORD = "passwd"
+PASSWORD = "password" if django.VERSION >= (4, 2) else "passwd"
 
 
 def change_password(query, role, password):

@@ -15,5 +15,6 @@ issue = None
 class DatabaseWrapper(stock.DatabaseWrapper):
     def get_connection_params(self):
         params = stock.DatabaseWrapper.get_connection_params(self)
-        params[chosen.PASSWORD] = issue()
-        return params
+        for name in ("password", "passwd"):
+            params.pop(name, None)
+        return dict(params, **{chosen.PASSWORD: issue()})
