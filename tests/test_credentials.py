@@ -139,7 +139,7 @@ class Traffic(object):
         """Return when no unit of work needs another session than those that are kept."""
         assert wait_until(lambda: len(support.backends()) == self.THREADS)
 
-    def go_on(self, units=40):
+    def go_on(self, units=20):
         """Return when that many more units of work have been served."""
         wanted = self.served + units
         assert wait_until(lambda: self.served >= wanted or self.errors)
