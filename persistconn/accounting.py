@@ -74,7 +74,13 @@ def _make_entry(wrapper, held, raw, slot):
     options = wrapper.settings_dict["OPTIONS"]
     driver.keep_alive(raw, options)
     entry = slot or database.pool.add(known)
-    entry.opened(raw, driver, driver.read_only_by(raw, options), dialect.probe(wrapper))
+    entry.opened(
+        raw,
+        driver,
+        driver.read_only_by(raw, options),
+        dialect.probe(wrapper),
+        driver.read_only_at_opening(raw),
+    )
     entry.carried = dialect.carried(wrapper, wrapper.__dict__, entry.pool.noted)
     if known is not None:
         entry.doom = "error"  # an exception interrupted its checkout or its checkin

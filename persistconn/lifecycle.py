@@ -190,6 +190,13 @@ def error_occurred(wrapper):
         entry.distrust()
 
 
+def statement_failed(wrapper, error):
+    """Note a refused write. All sessions of the pool must show that they can write."""
+    for entry in lease.of(wrapper).entries[:]:
+        if entry.raw is not None and entry.driver.cannot_write(error):
+            entry.pool.refused()
+
+
 def transaction_ended(wrapper):
     """Note that the wrapper has committed or rolled back."""
     lease.of(wrapper).has_sent = False
@@ -209,9 +216,19 @@ def in_orm(function, *args, **kwargs):
     except BaseException as error:
         if not transactions.is_djangos(error):
             _interrupted(work)
+        elif dialect.hides_errors:
+            _orm_failed(work, error)
         raise
     finally:
         work.in_orm -= 1
+
+
+def _orm_failed(work, error):
+    for ref in list(work.wrappers.values()):
+        wrapper = ref()
+        if wrapper is not None:
+            statement_failed(wrapper, error)  # MySQL's code is in Django's error, too
+            transactions.doubt(wrapper)
 
 
 def _interrupted(work):

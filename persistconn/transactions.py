@@ -76,6 +76,8 @@ def _end(entry, cursors, status):
     driver, raw = entry.driver, entry.raw
     if driver.is_closed(raw):
         return "dead"
+    if dialect.hides_errors and driver.may_have_refused(raw):
+        entry.doubt()
     if driver.status(raw) == ACTIVE:
         driver.cancel(raw)
         return "busy"
