@@ -197,6 +197,13 @@ def statement_failed(wrapper, error):
             entry.pool.refused()
 
 
+def transaction_failed(wrapper):
+    """Before Django 1.6, which hides the error: have the session asked if its write was refused."""
+    for entry in lease.of(wrapper).entries[:]:
+        if entry.raw is not None:
+            transactions.doubt(entry)
+
+
 def transaction_ended(wrapper):
     """Note that the wrapper has committed or rolled back."""
     lease.of(wrapper).has_sent = False
@@ -227,8 +234,8 @@ def _orm_failed(work, error):
     for ref in list(work.wrappers.values()):
         wrapper = ref()
         if wrapper is not None:
-            statement_failed(wrapper, error)  # MySQL's code is in Django's error, too
-            transactions.doubt(wrapper)
+            statement_failed(wrapper, error)  # Django's error has MySQL's code, too
+            transaction_failed(wrapper)
 
 
 def _interrupted(work):

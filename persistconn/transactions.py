@@ -47,6 +47,13 @@ def roll_back(entry):
         return _failed(entry, error)
 
 
+def doubt(entry):
+    """Have the session show that it can write, if its last statement failed for that perhaps."""
+    driver, raw = entry.driver, entry.raw
+    if not driver.is_closed(raw) and driver.may_have_refused(raw):
+        entry.doubt()
+
+
 def _end_blocks(wrapper, entry):
     try:
         dialect.end_blocks(wrapper)
@@ -76,8 +83,8 @@ def _end(entry, cursors, status):
     driver, raw = entry.driver, entry.raw
     if driver.is_closed(raw):
         return "dead"
-    if dialect.hides_errors and driver.may_have_refused(raw):
-        entry.doubt()
+    if dialect.hides_errors:
+        doubt(entry)
     if driver.status(raw) == ACTIVE:
         driver.cancel(raw)
         return "busy"
