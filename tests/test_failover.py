@@ -6,6 +6,7 @@ import itertools
 import sys
 import traceback
 
+import django
 import pytest
 import support
 from django.db import connection, transaction
@@ -224,6 +225,8 @@ def test_a_refused_write_in_a_transaction_replaces_its_session_after_it(server):
     server.demote()
     with pytest.raises(support.database_errors()):
         in_transaction(refused)()
+    if django.VERSION < (1, 4) and support.databases.NAME == "mariadb":
+        end_of_work()  # the ORM raises the driver's own error, so the session stays until then
     assert orm_pid() != before
 
 

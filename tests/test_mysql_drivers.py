@@ -621,7 +621,7 @@ def write(name):
         end_of_work()
 
 
-@since_1_6  # before it, nobody notes that a statement failed
+@since_1_6  # before it there is no atomic()
 def test_a_transaction_that_the_server_refused_makes_its_session_answer(writer, demoted):
     before = unit_of_work()
     demoted()
@@ -632,7 +632,6 @@ def test_a_transaction_that_the_server_refused_makes_its_session_answer(writer, 
     assert unit_of_work() != before
 
 
-@since_1_6
 def test_a_session_whose_server_takes_no_writes_any_more_fails_one_of_them(writer, demoted, rows):
     before = unit_of_work()
     demoted()
