@@ -197,11 +197,11 @@ def statement_failed(wrapper, error):
             entry.pool.refused()
 
 
-def transaction_failed(wrapper):
-    """Before Django 1.6, which hides the error: have the session asked if its write was refused."""
+def transaction_ending(wrapper, has_failed=False):
+    """Look for a refused write before Django 1.6, which hides the driver's error."""
     for entry in lease.of(wrapper).entries[:]:
         if entry.raw is not None:
-            transactions.doubt(entry)
+            transactions.look_for_a_refusal(entry, has_failed)
 
 
 def transaction_ended(wrapper):
@@ -235,7 +235,7 @@ def _orm_failed(work, error):
         wrapper = ref()
         if wrapper is not None:
             statement_failed(wrapper, error)  # Django's error has MySQL's code, too
-            transaction_failed(wrapper)
+            transaction_ending(wrapper, has_failed=True)
 
 
 def _interrupted(work):

@@ -216,7 +216,7 @@ TABLE = [
         CURSOR_CONNECTS,
         BACKENDS,
         WRAPPER + "_rollback",
-        wrappers.ending_a_failed_transaction,
+        wrappers.rolling_back_a_transaction,
         TOLD + "; before 1.6 only the state of the transaction shows here that a write failed",
     ),
     OptionalWrap(

@@ -47,10 +47,13 @@ def roll_back(entry):
         return _failed(entry, error)
 
 
-def doubt(entry):
-    """Have the session show that it can write, if its last statement failed for that perhaps."""
+def look_for_a_refusal(entry, has_failed=False):
+    """Note whether the last statement failed because the session cannot write, or perhaps did."""
     driver, raw = entry.driver, entry.raw
-    if not driver.is_closed(raw) and driver.may_have_refused(raw):
+    refused = False if driver.is_closed(raw) else driver.has_refused(raw, has_failed)
+    if refused:
+        entry.pool.refused()
+    elif refused is None:
         entry.doubt()
 
 
@@ -84,7 +87,7 @@ def _end(entry, cursors, status):
     if driver.is_closed(raw):
         return "dead"
     if dialect.hides_errors:
-        doubt(entry)
+        look_for_a_refusal(entry)
     if driver.status(raw) == ACTIVE:
         driver.cancel(raw)
         return "busy"

@@ -105,12 +105,12 @@ def raising_djangos_errors(original, switch):
     return __exit__
 
 
-def ending_a_failed_transaction(original, switch):
+def rolling_back_a_transaction(original, switch):
     ended = ending_a_transaction(original, switch)
 
     def rollback(wrapper):
         if switch.is_on:
-            lifecycle.transaction_failed(wrapper)
+            lifecycle.transaction_ending(wrapper)
         return ended(wrapper)
 
     return rollback

@@ -436,11 +436,11 @@ def test_while_persistconn_is_off_no_error_is_noted(monkeypatch, server):
 def test_without_an_error_a_replacement_of_another_library_is_called():
     from django.db import utils
 
-    from persistconn import wrappers
+    from persistconn import patching, wrappers
 
-    calls, switch = [], support.all_patches
-    ours = wrappers.raising_djangos_errors(lambda *args: calls.append(args), switch)
+    calls = []
     # A function of this module is not Django's.
+    ours = wrappers.raising_djangos_errors(lambda *args: calls.append(args), patching.Switch())
     converter = utils.DatabaseErrorWrapper(connection)
     ours(converter, None, None, None)
     assert calls == [(converter, None, None, None)]

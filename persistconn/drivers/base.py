@@ -92,10 +92,11 @@ class Driver(object):
         """Whether an error of the driver says that its session cannot write."""
         return False
 
-    def may_have_refused(self, raw):
-        """Whether the last statement may have failed because the session cannot write.
+    def has_refused(self, raw, has_failed=False):
+        """Whether the last statement failed because the session cannot write; None: perhaps.
 
-        Asked where the error itself is not seen, which is before Django 1.6.
+        Asked where the error itself is not seen, which is before Django 1.6. ``has_failed``: whether
+        it is known that the last statement has failed.
         """
         return False
 

@@ -61,10 +61,10 @@ class MySQL(Driver):
 
     def cannot_write(self, error):
         code, text = (tuple(error.args) + (None, ""))[:2]
-        # The name of the option is in no other language than its own.
-        return code == READ_ONLY_MODE or code == OPTION_PREVENTS and "read-only" in str(text)
+        # The text can be in any language and of any type, but it has the option's own name.
+        return code == READ_ONLY_MODE or code == OPTION_PREVENTS and "read-only" in repr(text)
 
-    def may_have_refused(self, raw):
+    def has_refused(self, raw, has_failed=False):
         return _last_error(raw) in (OPTION_PREVENTS, READ_ONLY_MODE)
 
     def status(self, raw):

@@ -182,9 +182,11 @@ class Psycopg2(Driver):
     def cannot_write(self, error):
         return _state(error) == READ_ONLY
 
-    def may_have_refused(self, raw):
+    def has_refused(self, raw, has_failed=False):
+        if not has_failed and self.status(raw) != INERROR:
+            return False
         told = self.read_only(raw)
-        return self.status(raw) == INERROR if told is None else told == "on"
+        return None if told is None else told == "on"
 
     def just_opened(self, raw, params):
         if self.read_only(raw) is None:
