@@ -192,7 +192,8 @@ class Psycopg2(Driver):
         if self.read_only(raw) is None:
             try:
                 self._ask_at_opening(raw)
-            except raw.Error as error:
+            except (AttributeError, TypeError, raw.Error) as error:
+                # psycopg2 before 2.4.2 has no autocommit, and a proxy may allow no weak reference.
                 logger.debug("a session cannot be asked whether it is read-only: %s", error)
 
     def _ask_at_opening(self, raw):
@@ -203,7 +204,10 @@ class Psycopg2(Driver):
             raw.autocommit = autocommit
 
     def read_only_at_opening(self, raw):
-        return self.read_only(raw) or _at_opening.get(raw)
+        try:
+            return self.read_only(raw) or _at_opening.get(raw)
+        except TypeError:
+            return None  # see just_opened()
 
     def read_only(self, raw):
         told = [self.parameter(raw, name) for name in REPORTED]
