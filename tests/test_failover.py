@@ -9,7 +9,7 @@ import traceback
 import django
 import pytest
 import support
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 from proxy import Proxy
 from support import database_as, end_of_work, orm_pid, pid, pids_at_once, settings_as
 
@@ -71,7 +71,11 @@ class MariaDB(object):
 def server(rows):
     is_mariadb = support.databases.NAME == "mariadb"
     server = (MariaDB if is_mariadb else PostgreSQL)()
-    with database_as(**({"USER": "writer"} if is_mariadb else {})):
+    # Options of its own, because a pool remembers whether it could ever write.
+    own = {"OPTIONS": support.chosen.own_option("failover %d" % next(numbers))}
+    if is_mariadb:
+        own["USER"] = "writer"
+    with database_as(**own):
         yield server
         end_of_work()
         persistconn.drain()
@@ -123,15 +127,18 @@ def write():
 
 
 def write_by_cursor():
-    cursor = connection.cursor()
     try:
-        cursor.execute("INSERT INTO item (name) VALUES ('%d')" % next(numbers))
+        execute_insert()
         support.BEFORE_1_6 and connection._commit()
         return True
     except support.database_errors():
         return False
     finally:
         end_of_work()
+
+
+def execute_insert():
+    connection.cursor().execute("INSERT INTO item (name) VALUES ('%d')" % next(numbers))
 
 
 def write_at_once(number):
@@ -230,6 +237,35 @@ def test_a_refused_write_in_a_transaction_replaces_its_session_after_it(server):
     assert orm_pid() != before
 
 
+def test_a_refused_write_by_a_cursor_in_a_transaction_replaces_its_session_at_the_end(server):
+    before = orm_pid()
+    server.demote()
+    with pytest.raises(support.database_errors()):
+        in_transaction(execute_insert)()
+    end_of_work()
+    assert orm_pid() != before
+    end_of_work()
+
+
+@pytest.mark.skipif(
+    django.VERSION < (1, 4) and support.databases.NAME == "mariadb",
+    reason="the ORM raises the driver's own error, so the session stays until the end of the work",
+)
+def test_a_refused_write_in_autocommit_without_a_rollback_replaces_its_session(server):
+    wrapper = connections["default"]
+    if support.BEFORE_1_6 and support.databases.NAME == "postgresql":
+        # A wrapper of these Djangos reads OPTIONS["autocommit"] when it is made.
+        wrapper.settings_dict["OPTIONS"]["autocommit"] = True
+        wrapper = type(wrapper)(wrapper.settings_dict, "default")
+    with support.wrapper_as(wrapper):
+        before = orm_pid()
+        server.demote()
+        with pytest.raises(support.database_errors()):
+            refused()
+        assert orm_pid() != before
+        end_of_work()
+
+
 def refused():
     from site_app.models import Item
 
@@ -251,6 +287,24 @@ def test_no_write_fails_after_the_first_session_that_can_write(clock, server):
 
 
 @on_postgresql
+def test_a_session_too_young_to_be_replaced_is_replaced_once_another_one_can_write(server):
+    assert write()
+    server.demote()
+    assert not write()
+    first, young = pids_at_once(2)
+    server.relieve()
+
+    def work():
+        assert orm_pid() == young  # it has been asked
+        assert support.in_thread(write)
+        return write()
+
+    assert not insert()
+    assert support.in_thread(work)
+    end_of_work()
+
+
+@on_postgresql
 def test_an_old_server_that_does_not_report_is_asked(monkeypatch, moved):
     # A stand-in for a PostgreSQL before 14.
     monkeypatch.setattr(type(drivers.of_module(support.driver)), "parameter", lambda *args: None)
@@ -260,7 +314,7 @@ def test_an_old_server_that_does_not_report_is_asked(monkeypatch, moved):
 
 
 @on_postgresql
-def test_a_server_that_cannot_be_asked_serves(monkeypatch):
+def test_a_server_that_cannot_be_asked_serves(monkeypatch, server):
     from persistconn.drivers import postgresql
 
     monkeypatch.setattr(type(drivers.of_module(support.driver)), "parameter", lambda *args: None)
@@ -372,8 +426,8 @@ def test_a_read_only_transaction_of_the_users_own_costs_no_session(server):
 
 
 @on_postgresql
-@since_1_6  # before it, only that session is asked
-def test_the_other_sessions_are_asked_once_after_a_refused_write(server, questions):
+@since_1_6  # before it, the server's report tells that the session can write
+def test_the_other_sessions_are_asked_once_after_a_refused_write(clock, server, questions):
     kept = set(pids_at_once(3))
 
     @in_transaction
@@ -386,6 +440,7 @@ def test_the_other_sessions_are_asked_once_after_a_refused_write(server, questio
     end_of_work()
     for _ in range(2):
         assert set(pids_at_once(3)) == kept
+        clock.forward(1)
     assert questions == 3 * ["off"]
 
 
