@@ -78,7 +78,13 @@ def _make_entry(wrapper, held, raw, slot):
         # The settings have changed since the checkout, and nobody knows which of them it was opened
         # with. Of no generation, it is closed at its release.
         entry.generation = None
-    entry.opened(raw, driver, driver.read_only_by(raw, options), dialect.probe(wrapper))
+    entry.opened(
+        raw,
+        driver,
+        driver.read_only_by(raw, options),
+        dialect.probe(wrapper),
+        driver.read_only_at_opening(raw),
+    )
     entry.carried = dialect.carried(wrapper, wrapper.__dict__, entry.pool.noted)
     if known is not None:
         entry.doom = "error"  # an exception interrupted its checkout or its checkin

@@ -190,6 +190,20 @@ def error_occurred(wrapper):
         entry.distrust()
 
 
+def statement_failed(wrapper, error):
+    """Note a refused write. All sessions of the pool must show that they can write."""
+    for entry in lease.of(wrapper).entries[:]:
+        if entry.raw is not None and entry.driver.cannot_write(error):
+            entry.pool.refused()
+
+
+def transaction_ending(wrapper, has_failed=False):
+    """Look for a refused write before Django 1.6, which hides the driver's error."""
+    for entry in lease.of(wrapper).entries[:]:
+        if entry.raw is not None:
+            transactions.look_for_a_refusal(entry, has_failed)
+
+
 def transaction_ended(wrapper):
     """Note that the wrapper has committed or rolled back."""
     lease.of(wrapper).has_sent = False
@@ -209,9 +223,19 @@ def in_orm(function, *args, **kwargs):
     except BaseException as error:
         if not transactions.is_djangos(error):
             _interrupted(work)
+        elif dialect.hides_errors:
+            _orm_failed(work, error)
         raise
     finally:
         work.in_orm -= 1
+
+
+def _orm_failed(work, error):
+    for ref in list(work.wrappers.values()):
+        wrapper = ref()
+        if wrapper is not None:
+            statement_failed(wrapper, error)  # Django's error has MySQL's code, too
+            transaction_ending(wrapper, has_failed=True)
 
 
 def _interrupted(work):

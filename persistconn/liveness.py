@@ -7,6 +7,9 @@ A check returns the reason to discard the connection ("age", "idle", "dead", "ch
 from persistconn import compat
 from persistconn.drivers.base import UNKNOWN
 
+#: The default of CHECK_AFTER, in seconds, for where it is None.
+LEAST_AGE = 1
+
 
 def expired(entry, now):
     """Return "age" if a connection has reached MAX_AGE, less its jitter, "idle" if MAX_IDLE."""
@@ -56,16 +59,48 @@ def check(entry, now, status, is_idle=False):
     if is_due or events or entry.losses_at_check != losses:
         # If a signal handler raises an exception here, the answer stays unread.
         entry.doom = "error"
-        answered = entry.driver.ping(entry.raw, values.check_timeout, entry.probe)
+        fault = _ask(entry, now)
         entry.doom = None
-        if not answered:
-            return "check failed"
+        if fault is not None:
+            return fault
         entry.losses_at_check = losses
         if is_idle:
             entry.driver.forget_messages(entry.raw)
     if entry.read_only_by and entry.is_read_only():
         return "read only"
     return None
+
+
+def _ask(entry, now):
+    """Return why the server's answer forbids to use the connection, or None if it does not."""
+    pool, driver, timeout = entry.pool, entry.driver, entry.pool.values.check_timeout
+    refusals = pool.refusals
+    if entry.refusals_at_check == refusals:
+        return None if driver.ping(entry.raw, timeout, entry.probe) else "check failed"
+    answer = driver.ask_read_only(entry.raw, timeout)
+    if answer is None:
+        return "check failed"
+    if answer == "on":
+        if entry.refusals_at_check is None:
+            pool.refused()  # nobody has seen the code of its error
+        if _is_replaced(entry, now):
+            return "read only"
+    entry.refusals_at_check = refusals
+    return None
+
+
+def _is_replaced(entry, now):
+    """Whether another session may be able to write where this one cannot.
+
+    As long as no server takes writes, a new session cannot write either. So a session that was
+    read-only from the beginning is replaced at most once in CHECK_AFTER seconds.
+    """
+    # Behind a middleman the server's own reports can be another server's.
+    if entry.driver.read_only(entry.raw) != "off":
+        if entry.was_read_only == "off" or entry.opened_at < entry.pool.writer_opened_at:
+            return True
+    check_after = entry.pool.values.check_after
+    return now - entry.opened_at >= (LEAST_AGE if check_after is None else check_after)
 
 
 def _peer_is_gone(events):

@@ -204,8 +204,21 @@ TABLE = [
         wrappers.rolling_back,
         "Django forgets here that an error occurred, after which a check is due",
     ),
+    HotWrap(
+        CONNECT_APART,
+        "django.db.utils",
+        "DatabaseErrorWrapper.__exit__",
+        wrappers.raising_djangos_errors,
+        "the driver's error says that a session cannot write any more; all statements pass here",
+    ),
     HotWrap(CURSOR_CONNECTS, BACKENDS, WRAPPER + "_commit", wrappers.ending_a_transaction, TOLD),
-    HotWrap(CURSOR_CONNECTS, BACKENDS, WRAPPER + "_rollback", wrappers.ending_a_transaction, TOLD),
+    HotWrap(
+        CURSOR_CONNECTS,
+        BACKENDS,
+        WRAPPER + "_rollback",
+        wrappers.rolling_back_a_transaction,
+        TOLD + "; before 1.6 only the state of the transaction shows here that a write failed",
+    ),
     OptionalWrap(
         CURSOR_CONNECTS,
         MYSQL,

@@ -47,6 +47,16 @@ def roll_back(entry):
         return _failed(entry, error)
 
 
+def look_for_a_refusal(entry, has_failed=False):
+    """Note whether the last statement failed because the session cannot write, or perhaps did."""
+    driver, raw = entry.driver, entry.raw
+    refused = False if driver.is_closed(raw) else driver.has_refused(raw, has_failed)
+    if refused:
+        entry.pool.refused()
+    elif refused is None:
+        entry.doubt()
+
+
 def _end_blocks(wrapper, entry):
     try:
         dialect.end_blocks(wrapper)
@@ -76,6 +86,8 @@ def _end(entry, cursors, status):
     driver, raw = entry.driver, entry.raw
     if driver.is_closed(raw):
         return "dead"
+    if dialect.hides_errors:
+        look_for_a_refusal(entry)
     if driver.status(raw) == ACTIVE:
         driver.cancel(raw)
         return "busy"

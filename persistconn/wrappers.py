@@ -91,6 +91,31 @@ def rolling_back(original, switch):
     return rollback
 
 
+def raising_djangos_errors(original, switch):
+    is_djangos = are_djangos(original)
+
+    def __exit__(converter, exc_type, exc_value, traceback):
+        # Once for each statement. Django's own does nothing either without an error.
+        if exc_type is None and is_djangos:
+            return
+        if exc_type is not None and switch.is_on:
+            lifecycle.statement_failed(converter.wrapper, exc_value)
+        return original(converter, exc_type, exc_value, traceback)
+
+    return __exit__
+
+
+def rolling_back_a_transaction(original, switch):
+    ended = ending_a_transaction(original, switch)
+
+    def rollback(wrapper):
+        if switch.is_on:
+            lifecycle.transaction_ending(wrapper)
+        return ended(wrapper)
+
+    return rollback
+
+
 def ending_a_transaction(original, switch):
     def end_transaction(wrapper):
         original(wrapper)

@@ -64,6 +64,10 @@ class Proxy(object):
         with self._lock:
             self.round_trips += 1
 
+    def lead_to(self, server):
+        """Connect new clients to another server. The present lines stay as they are."""
+        self.target = (server.host, server.port)
+
     def cut(self):
         """Close all lines in the regular way."""
         self._end_lines("cut")

@@ -621,7 +621,7 @@ def write(name):
         end_of_work()
 
 
-@since_1_6  # before it, nobody notes that a statement failed
+@since_1_6  # before it there is no atomic()
 def test_a_transaction_that_the_server_refused_makes_its_session_answer(writer, demoted):
     before = unit_of_work()
     demoted()
@@ -632,15 +632,33 @@ def test_a_transaction_that_the_server_refused_makes_its_session_answer(writer, 
     assert unit_of_work() != before
 
 
-@since_1_6
 def test_a_session_whose_server_takes_no_writes_any_more_fails_one_of_them(writer, demoted, rows):
-    before = unit_of_work()
+    before, known = unit_of_work(), discarded("read only")
     demoted()
     with pytest.raises(support.database_errors()):
         write("refused")
     assert unit_of_work() != before
-    assert discarded("read only") == 1
+    assert discarded("read only") == known + 1
     assert rows() == []
+
+
+def test_one_write_fails_of_four_idle_sessions_when_a_proxy_leads_to_another_server(
+    writer, demoted, other_server
+):
+    other_server.tell("CREATE USER writer@'%'")
+    other_server.tell("GRANT SELECT, INSERT ON *.* TO writer@'%'")
+    with Proxy(support.server) as proxy, database_as(HOST=proxy.host, PORT=str(proxy.port)):
+        support.pids_at_once(4)
+        known = discarded("read only")
+        demoted()
+        proxy.lead_to(other_server)
+        with pytest.raises(support.database_errors()):
+            write("refused")
+        for number in range(5):
+            write("written %d" % number)
+        persistconn.drain()
+    other_server.tell("DROP USER writer@'%'")
+    assert discarded("read only") == known + 4
 
 
 def test_a_check_replaces_a_session_whose_server_takes_no_writes_any_more(writer, demoted):

@@ -35,6 +35,8 @@ class Django18(object):
     carried_as_new = {"errors_occurred": False, "health_check_done": True}
     #: Whether there are managed blocks. A view can forget to leave one, even without a connection.
     has_managed_blocks = False
+    #: Whether Django hides the driver's errors, and so whether a write was refused.
+    hides_errors = False
     #: ``with dialect.connecting(wrapper, hook):`` lets the hook open the raw connection.
     connecting = staticmethod(hooks.by_method)
     # By class: the close() and _close() that were checked, and were Django's own.

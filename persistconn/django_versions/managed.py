@@ -66,6 +66,7 @@ class Django14(Django16):
 
     end_of_work = "close_connection"
     has_isolation_levels = True
+    hides_errors = True
     connecting = staticmethod(hooks.by_module)
 
     def has_own_close(self, wrapper):

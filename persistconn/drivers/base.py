@@ -95,6 +95,38 @@ class Driver(object):
         """Return parameters whose "on" tells that a session that was to write cannot write any more."""
         return ()
 
+    def cannot_write(self, error):
+        """Whether an error of the driver says that its session cannot write."""
+        return False
+
+    def has_refused(self, raw, has_failed=False):
+        """Whether the last statement failed because the session cannot write; None: perhaps.
+
+        Asked where the error itself is not seen, which is before Django 1.6. ``has_failed``: whether
+        it is known that the last statement has failed.
+        """
+        return False
+
+    def read_only_at_opening(self, raw):
+        """Return whether a session was read-only when it was opened: "on", "off" or None."""
+        return self.read_only(raw)
+
+    def read_only(self, raw):
+        """Return whether a session is read-only, as the server last said by itself; sends nothing."""
+
+    def ask_read_only(self, raw, timeout):
+        """Ask the server whether a session is read-only. Leaves no transaction open.
+
+        Return "on" or "off", or None if there is no answer within ``timeout`` seconds.
+        """
+        answers = []
+        self._answers(raw, timeout, lambda: answers.append(self._ask_read_only(raw)))
+        return answers[0] if answers else None
+
+    def _ask_read_only(self, raw):
+        self._ask(raw, "SELECT 1")
+        return "off"
+
     def parameter(self, raw, name):
         """Return a server parameter as the server last reported it; sends nothing."""
 
@@ -129,9 +161,13 @@ class Driver(object):
 
         ``statement`` is sent if the driver has no ping() of its own.
         """
+        return self._answers(raw, timeout, lambda: self._ask(raw, statement))
+
+    def _answers(self, raw, timeout, ask):
+        """Call ``ask()``. Return whether it has ended within ``timeout`` seconds, without an error."""
         try:
             with self.limit(raw, timeout):
-                self._ask(raw, statement)
+                ask()
         except Exception as error:
             if not self.is_its_error(raw, error):
                 raise

@@ -41,6 +41,11 @@ READ_ONLY = "read_only"
 IS_READ_ONLY = "SELECT 1 FROM DUAL WHERE @@global.read_only NOT IN ('0', 'OFF')"
 
 
+# Codes of a server that takes no writes: one of its options forbids it, which the text names, or
+# InnoDB is read-only.
+OPTION_PREVENTS, READ_ONLY_MODE = 1290, 1836
+
+
 class MySQL(Driver):
     """mysqlclient (MySQLdb), and what it shares with PyMySQL."""
 
@@ -60,6 +65,14 @@ class MySQL(Driver):
 
     def is_refused_password(self, error):
         return bool(REFUSED_PASSWORD.intersection(error.args[:1]))
+
+    def cannot_write(self, error):
+        code, text = (tuple(error.args) + (None, ""))[:2]
+        # The text can be in any language and of any type, but it has the option's own name.
+        return code == READ_ONLY_MODE or code == OPTION_PREVENTS and "read-only" in repr(text)
+
+    def has_refused(self, raw, has_failed=False):
+        return _last_error(raw) in (OPTION_PREVENTS, READ_ONLY_MODE)
 
     def status(self, raw):
         try:
@@ -116,6 +129,13 @@ class MySQL(Driver):
     def read_only_by(self, raw, options):
         # A session that has never been able to write is one of a replica on purpose.
         return (READ_ONLY,) if self.parameter(raw, READ_ONLY) == "off" else ()
+
+    def read_only(self, raw):
+        return self.parameter(raw, READ_ONLY)
+
+    def _ask_read_only(self, raw):
+        self._ask(raw, "SELECT 1")
+        return self.read_only(raw) or "off"
 
     def parameter(self, raw, name):
         return getattr(raw, "_persistconn_read_only", None) if name == READ_ONLY else None
@@ -251,6 +271,14 @@ def noting(cls):
         return cls
     members = {"__module__": cls.__module__}
     return _noting.get(cls) or _noting.setdefault(cls, type(cls.__name__, (Noting, cls), members))
+
+
+def _last_error(raw):
+    """Return the code of the last call's error; 0: none; None: the driver does not know it."""
+    try:
+        return raw.errno()
+    except (AttributeError, raw.Error):
+        return None
 
 
 def _is_current(raw):

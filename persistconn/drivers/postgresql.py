@@ -1,10 +1,14 @@
 """psycopg2, and the use of libpq that it shares with psycopg 3."""
 
+import logging
 import os
 import re
+import weakref
 
-from persistconn.drivers.base import IDLE, Driver
+from persistconn.drivers.base import IDLE, INERROR, Driver
 from persistconn.drivers.timeouts import capped_timeout
+
+logger = logging.getLogger("persistconn")
 
 # SQLSTATEs of a server that is stopping, has crashed, is starting, or has no free slot.
 NO_ENTRY = frozenset(["57P01", "57P02", "57P03", "53300"])
@@ -66,6 +70,18 @@ READ_ONLY_BY = {
     "read-write": ("in_hot_standby", "default_transaction_read_only"),
     "primary": ("in_hot_standby",),
 }
+
+# Of a session that cannot write, one of these is "on": from PostgreSQL 14, which reports both.
+REPORTED = READ_ONLY_BY["read-write"]
+
+# SQLSTATE read_only_sql_transaction, also of a standby.
+READ_ONLY = "25006"
+# One row if the session cannot write. Without the comment Pgpool-II may send it to a standby, as it
+# does with SHOW.
+IS_READ_ONLY = "/*NO LOAD BALANCE*/SELECT 1 WHERE current_setting('transaction_read_only') = 'on'"
+
+# The answers to that question at the opening, from servers that do not report it.
+_at_opening = weakref.WeakKeyDictionary()
 
 
 class Psycopg2(Driver):
@@ -132,9 +148,11 @@ class Psycopg2(Driver):
     def _ask(self, raw, statement):
         cursor = raw.cursor()
         cursor.execute(statement)
+        rows = cursor.rowcount
         cursor.close()
         if self.status(raw) != IDLE:
             raw.rollback()
+        return rows
 
     def _rollback(self, raw):
         raw.rollback()
@@ -181,8 +199,50 @@ class Psycopg2(Driver):
     def read_only_by(self, raw, options):
         return READ_ONLY_BY.get(options.get("target_session_attrs"), ())
 
+    def cannot_write(self, error):
+        return _state(error) == READ_ONLY
+
+    def has_refused(self, raw, has_failed=False):
+        if not has_failed and self.status(raw) != INERROR:
+            return False
+        told = self.read_only(raw)
+        return None if told is None else told == "on"
+
+    def just_opened(self, raw, params):
+        if self.read_only(raw) is None:
+            try:
+                self._ask_at_opening(raw)
+            except (AttributeError, TypeError, raw.Error) as error:
+                # psycopg2 before 2.4.2 has no autocommit, and a proxy may allow no weak reference.
+                logger.debug("a session cannot be asked whether it is read-only: %s", error)
+
+    def _ask_at_opening(self, raw):
+        autocommit, raw.autocommit = raw.autocommit, True
+        try:
+            _at_opening[raw] = self._ask_read_only(raw)
+        finally:
+            raw.autocommit = autocommit
+
+    def read_only_at_opening(self, raw):
+        try:
+            return self.read_only(raw) or _at_opening.get(raw)
+        except TypeError:
+            return None  # see just_opened()
+
+    def read_only(self, raw):
+        told = [self.parameter(raw, name) for name in REPORTED]
+        return None if None in told else "on" if "on" in told else "off"
+
+    def _ask_read_only(self, raw):
+        # Not by its rows, which are whatever the user's own cursors and row factories make of them.
+        return "on" if self._ask(raw, IS_READ_ONLY) else "off"
+
     def parameter(self, raw, name):
         return raw.get_parameter_status(name)
+
+
+def _state(error):
+    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
 
 
 def _empty(messages):

@@ -18,7 +18,8 @@ class Entry(object):
 
     __slots__ = (
         "raw driver pool slot lease pid is_idle generation opened_at jitter used_at poll is_blind"
-        " flags doom carried read_only_by losses_at_check probe __weakref__"
+        " flags doom carried read_only_by losses_at_check refusals_at_check was_read_only probe"
+        " __weakref__"
     ).split()
 
     def __init__(self, pool, slot, generation):
@@ -32,12 +33,18 @@ class Entry(object):
         self.doom = None  # the reason to discard it at its checkin
         slot.give_to(self)
 
-    def opened(self, raw, driver, read_only_by=(), probe="SELECT 1"):
+    def opened(self, raw, driver, read_only_by=(), probe="SELECT 1", was_read_only=None):
         self.driver = driver
         self.opened_at = self.used_at = compat.monotonic()
+        # "on" or "off", as the server said when this session was opened; None: it did not.
+        self.was_read_only = was_read_only
+        if was_read_only == "off":
+            self.pool.can_write(self)
         # The pool's loss count at the opening or the last successful ping; if it has changed
         # since, ping again.
         self.losses_at_check = self.pool.losses
+        # The same for refused writes; if that has changed, ask whether the session can write.
+        self.refusals_at_check = self.pool.refusals
         self.jitter = 1 - JITTER * random.random()
         fd = driver.fileno(raw)
         self.poll = list if fd is None else compat.poller(fd)
@@ -52,6 +59,11 @@ class Entry(object):
     def distrust(self):
         """Require a ping before the connection's next use."""
         self.losses_at_check = None
+
+    def doubt(self):
+        """Have the session show that it can write before its next use. Not on a replica."""
+        if self.pool.writer_opened_at is not None:
+            self.losses_at_check = self.refusals_at_check = None
 
     def is_read_only(self):
         """Whether the session is read-only although OPTIONS ask for one that can write."""

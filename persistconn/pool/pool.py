@@ -57,6 +57,10 @@ class Pool(object):
         self.alias = alias
         self.gate = Gate()
         self.losses = 0
+        self.refusals = 0  # how often older connections were to show that they can write
+        # When the last one was opened that could write. None: none ever could, as on a replica.
+        self.writer_opened_at = None
+        self._is_refused = False  # whether a write was refused since then
         self.users = set()  # weak references to the Database objects that use this pool
         self.noted = set()  # names of the wrapper attributes that opening a connection sets
         self._keeping = keeping
@@ -303,6 +307,27 @@ class Pool(object):
         if reason in LOSSES:
             self.losses += 1
         logger.debug("%s: discarded a connection: %s", self, reason)
+
+    def refused(self):
+        """Note that a session cannot write. The others are asked, but not those of a replica."""
+        if self.writer_opened_at is not None:
+            self._is_refused = True
+            self._doubt_all()
+
+    def can_write(self, entry):
+        """Note that an entry could write when it was opened.
+
+        After a refused write it may be the first on another server. So the others are asked again.
+        """
+        self.writer_opened_at = entry.opened_at
+        if self._is_refused:
+            self._is_refused = False
+            self._doubt_all()
+
+    def _doubt_all(self):
+        # In this order, because a check reads ``losses`` first.
+        self.refusals += 1
+        self.losses += 1
 
     def drain(self):
         """Close all idle connections now, and those in use when they are released."""
