@@ -1,5 +1,6 @@
 """psycopg2, and the use of libpq that it shares with psycopg 3."""
 
+import contextlib
 import os
 import re
 
@@ -51,6 +52,31 @@ READ_ONLY_BY = {
     "read-write": ("in_hot_standby", "default_transaction_read_only"),
     "primary": ("in_hot_standby",),
 }
+
+# Several statements without parameters make one round trip, in one implicit transaction, where
+# DISCARD ALL is not allowed. Names are qualified, because the session may have functions of its own.
+UNDO = (
+    "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *;"
+    " SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; %s; SELECT "
+)
+# The parameters that somebody has set in this session, as calls that set them again. The role comes
+# last, because it may lack the rights for the others. pg_settings shows neither roles nor parameters
+# of the user's own, so that these must be named.
+SET_AGAIN = """
+SELECT pg_catalog.string_agg(
+    pg_catalog.format('pg_catalog.set_config(%%L, %%L, false)', name, setting), ', ' ORDER BY place
+) AS calls
+FROM (
+    SELECT 0 AS place, name, setting FROM pg_catalog.pg_settings
+    WHERE source = 'session' AND name NOT LIKE 'transaction%%'
+    UNION ALL SELECT place, name, pg_catalog.current_setting(name, true)
+    FROM pg_catalog.unnest(ARRAY[%s]) WITH ORDINALITY AS named (name, place)
+) AS set_by_now
+WHERE setting IS NOT NULL
+"""
+ROLES = ("session_authorization", "role")
+#: Characteristics of the next transaction, which only the client knows until it begins.
+CHARACTERISTICS = ("isolation_level", "readonly", "deferrable")
 
 
 class Psycopg2(Driver):
@@ -127,6 +153,49 @@ class Psycopg2(Driver):
         if self.status(raw) != IDLE:
             raw.cursor().execute("ROLLBACK")
 
+    #: Deallocates the statements that were prepared by SQL.
+    deallocate = "DEALLOCATE ALL"
+    set_again = SET_AGAIN
+
+    def undo_statement(self, raw, names):
+        names = ", ".join("'%s'" % name for name in tuple(names) + ROLES)
+        with self._autocommit(raw):
+            cursor = raw.cursor()
+            cursor.execute(self.set_again % names)
+            row = cursor.fetchone()
+            cursor.close()
+        # OPTIONS may ask for rows of another kind.
+        calls = row["calls"] if isinstance(row, dict) else row[0]
+        return UNDO % self.deallocate + calls if calls else None
+
+    def execute(self, raw, sql):
+        with self._autocommit(raw):
+            self._execute_at_once(raw, sql)
+
+    def _execute_at_once(self, raw, sql):
+        Driver.execute(self, raw, sql)
+        # Else the driver would go on with the encoding that the user told it.
+        raw.set_client_encoding(raw.get_parameter_status("client_encoding"))
+
+    @contextlib.contextmanager
+    def _autocommit(self, raw):
+        """Be in autocommit inside the block. Its beginning and its end send nothing."""
+        level = self.isolation_level(raw)
+        if level == 0:
+            yield
+        elif hasattr(raw, "readonly"):
+            # The driver tells the server those that are set when autocommit is switched off.
+            values = [getattr(raw, name) for name in CHARACTERISTICS]
+            _set(raw, [None] * len(values))
+            raw.autocommit = True
+            yield
+            raw.autocommit = False
+            _set(raw, values)
+        else:  # psycopg2 before 2.7
+            raw.set_isolation_level(0)
+            yield
+            raw.set_isolation_level(level)
+
     #: libpq before version 17, and psycopg 3, turn a timeout of 1 second into 2.
     shortest_timeout = 2
 
@@ -163,6 +232,11 @@ class Psycopg2(Driver):
 
     def parameter(self, raw, name):
         return raw.get_parameter_status(name)
+
+
+def _set(raw, characteristics):
+    for name, value in zip(CHARACTERISTICS, characteristics):
+        setattr(raw, name, value)
 
 
 def _empty(messages):
