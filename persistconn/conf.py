@@ -19,7 +19,7 @@ PER_DATABASE = "PERSISTCONN"
 INFINITY = float("inf")
 
 #: A dotted path to a function, and SQL: nothing else has two words.
-DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+$")
+DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+\Z")
 SQL = re.compile(r"\s*\S+\s+\S")
 
 TEXT = (type(""), type(b"".decode()))

@@ -67,15 +67,19 @@ def checkout(wrapper):
         _tell_receivers(wrapper, held, entry)
 
 
+@has_the_entry
 def _tell_receivers(wrapper, held, entry):
-    """Send connection_checked_out. What its receivers set belongs to every session."""
+    """Send connection_checked_out. What its receivers set does not tie the work to the session."""
     work = works.mine
     depth, work.in_orm = work.in_orm, 0
     try:
         resetting.send(connection_checked_out, wrapper)
         dialect.commit_setup(wrapper, entry)
     except BaseException:
-        entry.doom = "error"  # its setup is incomplete
+        # Its setup is incomplete: the next use needs another.
+        entry.doom = "error"
+        if not dialect.is_in_a_block(wrapper) and held.take() is entry:
+            lease.give_back(wrapper, entry)
         raise
     finally:
         work.in_orm = depth
