@@ -17,7 +17,6 @@ from support import (
     database_as,
     end_of_work,
     fetch,
-    get,
     only_on,
     unit_of_work,
 )
