@@ -83,7 +83,7 @@ class Lease(object):
     def put(self, entry):
         self.entries[:] = (entry,)
         entry.lease = self.ref
-        self.is_own = self.has_sent = self.is_set_up = False
+        self.is_own = self.has_sent = self.is_set_up = self.is_lent = False
         if self.cursors.known or self.cursors.named:
             self.cursors.take()  # left over from a unit of work whose end was interrupted
 

@@ -34,13 +34,12 @@ def open_and_note(wrapper, django_opens, names):
     Among them are those of all parameters of the user's own, which PostgreSQL does not list.
     """
     own = wrapper.__dict__.get("cursor")
-    wrapper.cursor = partial(_noting_cursor, wrapper.cursor, names)
     try:
+        wrapper.cursor = partial(_noting_cursor, wrapper.cursor, names)
         return django_opens()
     finally:
-        if own is None:
-            del wrapper.cursor
-        else:
+        wrapper.__dict__.pop("cursor", None)
+        if own is not None:
             wrapper.cursor = own
 
 

@@ -174,27 +174,42 @@ class Psycopg2(Driver):
 
     def _execute_at_once(self, raw, sql):
         Driver.execute(self, raw, sql)
-        # Else the driver would go on with the encoding that the user told it.
-        raw.set_client_encoding(raw.get_parameter_status("client_encoding"))
+        encoding = self.parameter(raw, "client_encoding")
+        if encoding:
+            # Else the driver would go on with one that the user told it.
+            raw.set_client_encoding(encoding)
 
     @contextlib.contextmanager
     def _autocommit(self, raw):
         """Be in autocommit inside the block. Its beginning and its end send nothing."""
+        before = self._begin_autocommit(raw)
+        try:
+            yield
+        finally:
+            if self.status(raw) == IDLE:  # else it cannot be kept
+                self._end_autocommit(raw, before)
+
+    def _begin_autocommit(self, raw):
         level = self.isolation_level(raw)
         if level == 0:
-            yield
-        elif hasattr(raw, "readonly"):
-            # The driver tells the server those that are set when autocommit is switched off.
-            values = [getattr(raw, name) for name in CHARACTERISTICS]
-            _set(raw, [None] * len(values))
-            raw.autocommit = True
-            yield
-            raw.autocommit = False
-            _set(raw, values)
-        else:  # psycopg2 before 2.7
+            return None
+        if not hasattr(raw, "readonly"):  # psycopg2 before 2.7
             raw.set_isolation_level(0)
-            yield
-            raw.set_isolation_level(level)
+            return level
+        values = [getattr(raw, name) for name in CHARACTERISTICS]
+        # The driver would tell the server of those that are set when autocommit ends.
+        for name in CHARACTERISTICS:
+            setattr(raw, name, None)
+        raw.autocommit = True
+        return values
+
+    def _end_autocommit(self, raw, before):
+        if isinstance(before, list):
+            raw.autocommit = False
+            for name, value in zip(CHARACTERISTICS, before):
+                setattr(raw, name, value)
+        elif before is not None:
+            raw.set_isolation_level(before)
 
     #: libpq before version 17, and psycopg 3, turn a timeout of 1 second into 2.
     shortest_timeout = 2
@@ -232,11 +247,6 @@ class Psycopg2(Driver):
 
     def parameter(self, raw, name):
         return raw.get_parameter_status(name)
-
-
-def _set(raw, characteristics):
-    for name, value in zip(CHARACTERISTICS, characteristics):
-        setattr(raw, name, value)
 
 
 def _empty(messages):

@@ -1,7 +1,5 @@
 """psycopg 3."""
 
-import contextlib
-
 from persistconn.drivers.base import Driver
 from persistconn.drivers.postgresql import SET_AGAIN, Psycopg2
 
@@ -54,11 +52,11 @@ class Psycopg3(Psycopg2):
         cursor.execute(sql, prepare=False)
         cursor.close()
 
-    @contextlib.contextmanager
-    def _autocommit(self, raw):
-        before = raw.autocommit
-        raw.autocommit = True
-        yield
+    def _begin_autocommit(self, raw):
+        before, raw.autocommit = raw.autocommit, True
+        return before
+
+    def _end_autocommit(self, raw, before):
         raw.autocommit = before
 
     def status(self, raw):
