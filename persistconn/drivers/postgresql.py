@@ -57,7 +57,7 @@ READ_ONLY_BY = {
 # DISCARD ALL is not allowed. Names are qualified, because the session may have functions of its own.
 UNDO = (
     "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *;"
-    " SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; %s; SELECT "
+    " DISCARD TEMP; DISCARD SEQUENCES; %s; SELECT pg_catalog.pg_advisory_unlock_all(), "
 )
 # The parameters that somebody has set in this session, as calls that set them again. The role comes
 # last, because it may lack the rights for the others. pg_settings shows neither roles nor parameters
