@@ -437,6 +437,13 @@ def test_sql_of_the_users_own_can_have_several_statements():
         assert unit_of_work() == backend
 
 
+def test_a_transaction_that_sql_of_the_users_own_begins_is_rolled_back():
+    with resetting("START TRANSACTION READ ONLY"):
+        backend = unit_of_work()
+        assert support.states() == ["idle"]
+        assert unit_of_work() == backend
+
+
 def set_tenant(wrapper):
     wrapper.cursor().execute(support.chosen.SET_TENANT % "called")
     commit(wrapper.alias)

@@ -305,8 +305,10 @@ def test_a_receiver_may_close_the_connection_or_end_the_work(how):
         if how == "unit of work":
             persistconn.unit_of_work()(support.pid)()
 
+    before = discarded("closed by caller")
     with received(connection_checked_in, receive):
         unit_of_work()
+    assert discarded("closed by caller") - before == (1 if how.startswith("close") else 0)
     unit_of_work()
     assert numbers() == (0, 1)
     assert support.is_idle()
