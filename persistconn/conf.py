@@ -6,6 +6,8 @@
 import functools
 import numbers
 import operator
+import re
+import sys
 from collections import namedtuple
 
 from django.conf import settings
@@ -15,6 +17,12 @@ PREFIX = "PERSISTCONN_"
 PER_DATABASE = "PERSISTCONN"
 
 INFINITY = float("inf")
+
+#: A dotted path to a function, and SQL: nothing else has two words.
+DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+\Z")
+SQL = re.compile(r"\s*\S+\s+\S")
+
+TEXT = (type(""), type(b"".decode()))
 
 Setting = namedtuple("Setting", "default is_allowed allowed")
 Problem = namedtuple("Problem", "id message hint")
@@ -58,6 +66,12 @@ def _is_word(*words):
     return lambda value: value in words
 
 
+def _is_reset(value):
+    if isinstance(value, TEXT):
+        return value == "session" or bool(DOTTED.match(value) or SQL.match(value))
+    return value is None or callable(value)
+
+
 SETTINGS = {
     "MAX_AGE": Setting(600, _is_not_negative, "a number of seconds, 0 (off) or None (no limit)"),
     "CHECK_AFTER": Setting(
@@ -74,6 +88,11 @@ SETTINGS = {
     ),
     "MAX_IDLE": Setting(None, _is_positive_or_none, "a number of seconds above 0 or None (never)"),
     "RELEASE_BEFORE_STREAMING": Setting(False, _is_flag, "True or False"),
+    "RESET": Setting(
+        None,
+        _is_reset,
+        "'session', SQL of two words or more, a function or its dotted path, or None (no reset)",
+    ),
 }
 
 
@@ -115,6 +134,8 @@ def of(database):
         setattr(values, name.lower(), _get(database, name))
     values.max_age = _max_age(database, values.max_age)
     values.connect_deadline_is_set = _is_set(database, "CONNECT_DEADLINE")
+    if values.reset is not None:
+        values.reset = _imported(values.reset, _label(database, "RESET"))
     return values
 
 
@@ -125,8 +146,34 @@ def _is_set(database, name):
 def _get(database, name):
     own = database.get(PER_DATABASE)
     if own and name in own:
-        return _valid(name, own[name], "%s[%r]" % (PER_DATABASE, name))
+        return _valid(name, own[name], _label(database, name))
     return _valid(name, getattr(settings, PREFIX + name, SETTINGS[name].default), PREFIX + name)
+
+
+def _label(database, name):
+    own = database.get(PER_DATABASE)
+    return "%s[%r]" % (PER_DATABASE, name) if own and name in own else PREFIX + name
+
+
+def _imported(value, label):
+    """Return the function at a dotted path, and any other value as it is.
+
+    Raises ImproperlyConfigured if there is no such function, or if importing it fails.
+    """
+    if not isinstance(value, TEXT) or not DOTTED.match(value):
+        return value
+    module, _, function = value.rpartition(".")
+    try:
+        __import__(module)
+        found = getattr(sys.modules[module], function)
+    except Exception as error:
+        why = "importing it failed: %s: %s" % (error.__class__.__name__, error)
+    else:
+        if callable(found):
+            return found
+        why = "it cannot be called"
+    allowed = SETTINGS["RESET"].allowed
+    raise ImproperlyConfigured("%s is %r, and %s; allowed: %s." % (label, value, why, allowed))
 
 
 def is_on_for_any(name):
@@ -157,15 +204,18 @@ def _valid(name, value, label):
     raise ImproperlyConfigured("%s is %r; allowed: %s." % (label, value, setting.allowed))
 
 
-def problems():
-    """Yield a Problem for each mistake in the settings of this project."""
+def problems(has_apps=False):
+    """Yield a Problem for each mistake in the settings of this project.
+
+    ``has_apps``: whether the project's own modules can be imported already.
+    """
     for label, values in _sources():
         if not isinstance(values, dict):
             message = "%s is %r; allowed: a dict of settings." % (label, values)
             yield Problem("persistconn.E001", message, 'For example {"MAX_AGE": 60}.')
             continue
         for name in sorted(values):
-            problem = _problem(label % name, name, values[name])
+            problem = _problem(label % name, name, values[name], has_apps)
             if problem is not None:
                 yield problem
 
@@ -179,12 +229,14 @@ def _sources():
         yield label + "['%s']" if isinstance(values, dict) else label, values
 
 
-def _problem(label, name, value):
+def _problem(label, name, value, has_apps):
     if name not in SETTINGS:
         hint = "The settings are %s." % ", ".join(sorted(SETTINGS))
         return Problem("persistconn.E002", "%s is not a setting of persistconn." % label, hint)
     try:
         _valid(name, value, label)
+        if has_apps and name == "RESET":
+            _imported(value, label)
     except ImproperlyConfigured as error:
         hint = "Leave it out for the default, %r." % SETTINGS[name].default
         return Problem("persistconn.E001", str(error), hint)

@@ -29,7 +29,8 @@ class Lease(object):
     """
 
     __slots__ = (
-        "wrapper database home entries cursors is_own has_sent is_registered ref __weakref__"
+        "wrapper database home entries cursors is_own has_sent is_registered is_lent is_set_up ref"
+        " __weakref__"
     ).split()
 
     def __init__(self, wrapper):
@@ -46,6 +47,10 @@ class Lease(object):
         self.is_own = False
         #: Whether a cursor was made since the checkout; before 1.6, since the last commit or rollback.
         self.has_sent = False
+        #: Whether a receiver of connection_checked_out has used the connection.
+        self.is_set_up = False
+        #: Whether code of the user's runs in the checkin, which holds the entry.
+        self.is_lent = False
         #: Whether Django's registry has the wrapper. If not, the code that made it must close it.
         self.is_registered = False
 
@@ -78,7 +83,7 @@ class Lease(object):
     def put(self, entry):
         self.entries[:] = (entry,)
         entry.lease = self.ref
-        self.is_own = self.has_sent = False
+        self.is_own = self.has_sent = self.is_set_up = self.is_lent = False
         if self.cursors.known or self.cursors.named:
             self.cursors.take()  # left over from a unit of work whose end was interrupted
 

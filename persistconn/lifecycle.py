@@ -12,8 +12,9 @@ Django: SQLite, Django's own pool, MAX_AGE 0.
 """
 
 import logging
+from functools import partial
 
-from persistconn import accounting, compat, conf, lease, liveness, transactions
+from persistconn import accounting, compat, conf, lease, liveness, resetting, transactions
 from persistconn.accounting import has_the_entry
 from persistconn.connecting.opening import Opening
 from persistconn.databases import pools
@@ -21,6 +22,7 @@ from persistconn.django_versions import dialect
 from persistconn.lease import FOREIGN, INHERITED, OPEN, OPENING
 from persistconn.pool.entry import StandIn
 from persistconn.pool.waiter import Exhausted
+from persistconn.signals import connection_checked_in, connection_checked_out
 from persistconn.work import Work, join, works
 
 logger = logging.getLogger("persistconn")
@@ -61,6 +63,27 @@ def checkout(wrapper):
     home[id(wrapper)] = held.wrapper
     if database.values.held_too_long is not None:
         _watch_holders()
+    if entry.raw is not None and connection_checked_out.receivers:
+        _tell_receivers(wrapper, held, entry)
+
+
+@has_the_entry
+def _tell_receivers(wrapper, held, entry):
+    """Send connection_checked_out. What its receivers set does not tie the work to the session."""
+    work = works.mine
+    depth, work.in_orm = work.in_orm, 0
+    try:
+        resetting.send(connection_checked_out, wrapper)
+        dialect.commit_setup(wrapper, entry)
+    except BaseException:
+        # Its setup is incomplete: the next use needs another.
+        entry.doom = "error"
+        if not dialect.is_in_a_block(wrapper) and held.take() is entry:
+            lease.give_back(wrapper, entry)
+        raise
+    finally:
+        work.in_orm = depth
+    held.is_set_up, held.is_own = held.is_own, False
 
 
 def _watch_holders():
@@ -89,6 +112,9 @@ def open_new(wrapper, django_opens):
     """
     held = lease.of(wrapper)
     slot, before, began = held.entry, dict(wrapper.__dict__), compat.monotonic()
+    is_noted, names = resetting.is_noted(held.database), set()
+    if is_noted:
+        django_opens = partial(resetting.open_and_note, wrapper, django_opens, names)
     try:
         if slot is None:
             result = django_opens()
@@ -99,6 +125,8 @@ def open_new(wrapper, django_opens):
             entry.slot.created_seconds = compat.monotonic() - began
             entry.carried = dialect.carried(wrapper, before, entry.pool.noted)
             dialect.commit_setup(wrapper, entry)
+            if is_noted:
+                resetting.note(entry, names)
     except BaseException:
         entry = accounting.account_opened(wrapper, held, slot)
         if entry is not None:
@@ -106,6 +134,8 @@ def open_new(wrapper, django_opens):
             entry.doom = "error"
         raise
     held.is_own = False  # receivers and backends set up every new connection alike
+    if entry is not None and connection_checked_out.receivers:
+        _tell_receivers(wrapper, held, entry)
     return result
 
 
@@ -130,7 +160,7 @@ def before_use(wrapper):
 
 def _meet(wrapper, held):
     """Account for a connection that was opened without persistconn."""
-    if not held.database_now(wrapper).is_kept:
+    if held.is_lent or not held.database_now(wrapper).is_kept:
         return
     entry = accounting.account_for(wrapper)
     if entry is None:
@@ -170,7 +200,7 @@ def _check_in_use(wrapper, held, entry):
 def cursor_made(wrapper, cursor, is_named=False):
     """Note a cursor that the unit of work has made, to close it at the checkin."""
     held = lease.of(wrapper)
-    if held.entries:
+    if held.entries or held.is_lent:
         if not held.is_own and (not works.mine.in_orm or dialect.is_in_manual_mode(wrapper)):
             held.is_own = True
         held.has_sent = True
@@ -425,7 +455,11 @@ def _end(wrapper, held):
         entry.used_at = compat.monotonic()
         if entry.is_blind or getattr(wrapper, "errors_occurred", False):
             entry.distrust()
-        entry.doom = reason or liveness.expired(entry, entry.used_at)
+        reason = reason or liveness.expired(entry, entry.used_at)
+        reset = database.values.reset
+        if reason is None and (reset is not None or connection_checked_in.receivers):
+            reason = resetting.end(wrapper, entry, held, reset)
+        entry.doom = reason
     finally:
         lease.give_back(wrapper, entry)
 

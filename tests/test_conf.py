@@ -2,6 +2,8 @@
 
 from __future__ import absolute_import
 
+import posixpath
+
 import django
 import pytest
 import support
@@ -134,6 +136,68 @@ def test_a_bad_value_of_reconnect_is_reported_with_the_allowed_values(value):
 def test_a_bad_value_of_a_database_is_reported_with_its_alias():
     with support.database_as(PERSISTCONN={"MAX_AGE": "x"}):
         assert "DATABASES['default']['PERSISTCONN']['MAX_AGE'] is 'x'" in problem().message
+
+
+def test_nothing_is_reset_by_default():
+    assert conf.of({}).reset is None
+
+
+@pytest.mark.parametrize("value", [None, "session", "DISCARD ALL", "SELECT 1;SELECT 2", len])
+def test_a_reset_is_set_for_the_project_or_for_a_database(value):
+    with settings_as(PERSISTCONN_RESET=value):
+        assert list(conf.problems()) == []
+        assert conf.of({}).reset == value
+    assert conf.of({"PERSISTCONN": {"RESET": value}}).reset == value
+
+
+def test_a_reset_by_a_dotted_path_is_the_function_there():
+    for path in ("posixpath.join", b"posixpath.join".decode("ascii")):
+        assert conf.of({"PERSISTCONN": {"RESET": path}}).reset is posixpath.join
+
+
+@pytest.mark.parametrize(
+    "value", ["sesion", "session ", "", " ", ".a", "a.", "a.b\n", "a.1", 1, []]
+)
+def test_a_bad_value_of_reset_is_reported_with_the_allowed_values(value):
+    with settings_as(PERSISTCONN_RESET=value):
+        found = problem()
+        with pytest.raises(ImproperlyConfigured):
+            conf.of({})
+    said = "PERSISTCONN_RESET is %r; allowed: 'session', SQL of two words or more, a function" % (
+        value,
+    )
+    assert found.message.startswith(said)
+    assert (found.id, found.hint) == ("persistconn.E001", "Leave it out for the default, None.")
+
+
+#: Paths to no function, and why.
+NO_FUNCTIONS = [
+    ("no_module.function", "importing it failed: "),
+    ("posixpath.nothing", "importing it failed: AttributeError: "),
+    ("posixpath.sep", "it cannot be called"),
+]
+
+
+@pytest.mark.parametrize("path, why", NO_FUNCTIONS)
+def test_a_path_to_no_function_is_reported_when_it_is_used(path, why):
+    with settings_as(PERSISTCONN_RESET=path):
+        assert list(conf.problems()) == []  # at start, the project may not be ready to be imported
+        with pytest.raises(ImproperlyConfigured) as raised:
+            conf.of({})
+    assert str(raised.value).startswith("PERSISTCONN_RESET is %r, and %s" % (path, why))
+    assert "; allowed: 'session', SQL " in str(raised.value)
+
+
+@support.only_on("postgresql", "MySQL's own checks connect, which a bad value forbids")
+@pytest.mark.skipif(django.VERSION < (1, 7), reason="system checks came with 1.7")
+@pytest.mark.parametrize("path, why", NO_FUNCTIONS)
+def test_a_system_check_reports_a_path_to_no_function(path, why):
+    from django.core import checks
+
+    with settings_as(PERSISTCONN_RESET=path):
+        (error,) = [e for e in checks.run_checks() if e.id.startswith("persistconn")]
+    assert error.id == "persistconn.E001"
+    assert error.msg.startswith("PERSISTCONN_RESET is %r, and %s" % (path, why))
 
 
 def test_an_unknown_setting_is_reported_with_the_known_settings():

@@ -202,6 +202,25 @@ class Driver(object):
     def _rollback(self, raw):
         raw.rollback()
 
+    def undo_statement(self, raw, names):
+        """Return SQL that undoes whatever a session is told from now on, if the driver knows any.
+
+        Called after the opening, outside a transaction. Costs one round trip. ``names``: of
+        parameters of the user's own that may have been set by now; letters, digits, _, $ and dots.
+        """
+
+    def execute(self, raw, sql):
+        """Execute SQL of one or several statements, outside a transaction if that is possible."""
+        cursor = raw.cursor()
+        try:
+            cursor.execute(sql)
+            self._read_all(cursor)
+        finally:
+            cursor.close()
+
+    def _read_all(self, cursor):
+        """Read the answers to further statements, where a driver does not read all at once."""
+
     def limit(self, raw, timeout):
         """Return a context manager that shuts down the socket if its block exceeds ``timeout``."""
         return Limit(partial(self.fileno, raw), timeout)

@@ -165,6 +165,10 @@ class MySQL(Driver):
         with self.limit(raw, timeout):
             raw.autocommit(autocommit)
 
+    def _read_all(self, cursor):
+        while cursor.nextset():
+            pass
+
     def is_server_side(self, cursor):
         return any(base.__name__ in UNBUFFERED for base in cursor.__class__.__mro__)
 

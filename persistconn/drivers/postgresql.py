@@ -1,5 +1,6 @@
 """psycopg2, and the use of libpq that it shares with psycopg 3."""
 
+import contextlib
 import logging
 import os
 import re
@@ -82,6 +83,30 @@ IS_READ_ONLY = "/*NO LOAD BALANCE*/SELECT 1 WHERE current_setting('transaction_r
 
 # The answers to that question at the opening, from servers that do not report it.
 _at_opening = weakref.WeakKeyDictionary()
+# Several statements without parameters make one round trip, in one implicit transaction, where
+# DISCARD ALL is not allowed. Names are qualified, because the session may have functions of its own.
+UNDO = (
+    "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *;"
+    " DISCARD TEMP; DISCARD SEQUENCES; %s; SELECT pg_catalog.pg_advisory_unlock_all(), "
+)
+# The parameters that somebody has set in this session, as calls that set them again. The role comes
+# last, because it may lack the rights for the others. pg_settings shows neither roles nor parameters
+# of the user's own, so that these must be named.
+SET_AGAIN = """
+SELECT pg_catalog.string_agg(
+    pg_catalog.format('pg_catalog.set_config(%%L, %%L, false)', name, setting), ', ' ORDER BY place
+) AS calls
+FROM (
+    SELECT 0 AS place, name, setting FROM pg_catalog.pg_settings
+    WHERE source = 'session' AND name NOT LIKE 'transaction%%'
+    UNION ALL SELECT place, name, pg_catalog.current_setting(name, true)
+    FROM pg_catalog.unnest(ARRAY[%s]) WITH ORDINALITY AS named (name, place)
+) AS set_by_now
+WHERE setting IS NOT NULL
+"""
+ROLES = ("session_authorization", "role")
+#: Characteristics of the next transaction, which only the client knows until it begins.
+CHARACTERISTICS = ("isolation_level", "readonly", "deferrable")
 
 
 class Psycopg2(Driver):
@@ -159,6 +184,64 @@ class Psycopg2(Driver):
         # In autocommit psycopg2 does not notice a BEGIN that was sent as a statement.
         if self.status(raw) != IDLE:
             raw.cursor().execute("ROLLBACK")
+
+    #: Deallocates the statements that were prepared by SQL.
+    deallocate = "DEALLOCATE ALL"
+    set_again = SET_AGAIN
+
+    def undo_statement(self, raw, names):
+        names = ", ".join("'%s'" % name for name in tuple(names) + ROLES)
+        with self._autocommit(raw):
+            cursor = raw.cursor()
+            cursor.execute(self.set_again % names)
+            row = cursor.fetchone()
+            cursor.close()
+        # OPTIONS may ask for rows of another kind.
+        calls = row["calls"] if isinstance(row, dict) else row[0]
+        return UNDO % self.deallocate + calls if calls else None
+
+    def execute(self, raw, sql):
+        with self._autocommit(raw):
+            self._execute_at_once(raw, sql)
+
+    def _execute_at_once(self, raw, sql):
+        Driver.execute(self, raw, sql)
+        encoding = self.parameter(raw, "client_encoding")
+        if encoding:
+            # Else the driver would go on with one that the user told it.
+            raw.set_client_encoding(encoding)
+
+    @contextlib.contextmanager
+    def _autocommit(self, raw):
+        """Be in autocommit inside the block. Its beginning and its end send nothing."""
+        before = self._begin_autocommit(raw)
+        try:
+            yield
+        finally:
+            if self.status(raw) == IDLE:  # else it cannot be kept
+                self._end_autocommit(raw, before)
+
+    def _begin_autocommit(self, raw):
+        level = self.isolation_level(raw)
+        if level == 0:
+            return None
+        if not hasattr(raw, "readonly"):  # psycopg2 before 2.7
+            raw.set_isolation_level(0)
+            return level
+        values = [getattr(raw, name) for name in CHARACTERISTICS]
+        # The driver would tell the server of those that are set when autocommit ends.
+        for name in CHARACTERISTICS:
+            setattr(raw, name, None)
+        raw.autocommit = True
+        return values
+
+    def _end_autocommit(self, raw, before):
+        if isinstance(before, list):
+            raw.autocommit = False
+            for name, value in zip(CHARACTERISTICS, before):
+                setattr(raw, name, value)
+        elif before is not None:
+            raw.set_isolation_level(before)
 
     #: libpq before version 17, and psycopg 3, turn a timeout of 1 second into 2.
     shortest_timeout = 2
@@ -252,10 +335,6 @@ def _empty(messages):
     except TypeError:
         if hasattr(messages, "clear"):
             messages.clear()
-
-
-def _state(error):
-    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
 
 
 def _has_one_of(texts, message):

@@ -19,7 +19,7 @@ class Entry(object):
     __slots__ = (
         "raw driver pool slot lease pid is_idle generation opened_at jitter used_at poll is_blind"
         " flags doom carried read_only_by losses_at_check refusals_at_check was_read_only probe"
-        " __weakref__"
+        " undo __weakref__"
     ).split()
 
     def __init__(self, pool, slot, generation):
@@ -53,6 +53,9 @@ class Entry(object):
         self.read_only_by = read_only_by  # server parameters that must not be "on"
         self.probe = probe  # the SQL of a ping, if the driver has no ping() of its own
         self.carried = {}  # attributes that Django set on the wrapper when it opened the connection
+        # SQL that restores the session as it was after its opening, for RESET = "session"; False: the
+        # driver knows none; None: nobody has asked.
+        self.undo = None
         self.raw = raw  # last: an exception at any earlier point leaves the entry unopened
         self.slot.filled(self)
 

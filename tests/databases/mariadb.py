@@ -119,6 +119,7 @@ def refusal(code, text):
 
 ISOLATION = "read committed" if django.VERSION >= (2, 0) else "repeatable read"
 LOCK = "SET STATEMENT lock_wait_timeout = 0 FOR ALTER TABLE item COMMENT 'free'"
+READ_ONLY = {"init_command": "SET SESSION TRANSACTION READ ONLY"}
 REPEATABLE_READ = {"isolation_level": "repeatable read"} if django.VERSION >= (2, 0) else {}
 
 

@@ -112,6 +112,9 @@ def is_in_transaction(raw):
     return drivers.of(raw).status(raw) == INTRANS
 
 
+#: OPTIONS of sessions whose transactions are read-only.
+READ_ONLY = {"options": "-c default_transaction_read_only=on"}
+
 #: Many rows: the numbers from 1.
 NUMBERS = "SELECT generate_series(1, %d)"
 TEMPORARY_TABLE = "CREATE TEMP TABLE mine (name text)"
