@@ -5,12 +5,13 @@ import threading
 
 from django.core.exceptions import ImproperlyConfigured
 
-from persistconn import conf, lifecycle, patches
+from persistconn import background, conf, lifecycle, patches
 from persistconn.patching import Patcher
 from persistconn.pool.pools import no_counts
 
 _lock = threading.RLock()
 _patcher = Patcher(patches.rows())
+lifecycle.pools.open_spare = background.open_spare
 
 
 def install():
