@@ -52,6 +52,11 @@ def discarded(reason):
     return stats()["discarded"].get(reason, 0)
 
 
+def the_pool():
+    (pool,) = [p for p in databases.pools.all() if p.alias == "default" and p.slots()]
+    return pool
+
+
 def openers():
     return [thread for thread in threading.enumerate() if thread.name == OPENER]
 
@@ -476,7 +481,7 @@ def test_where_max_conns_leaves_no_slot_an_idle_session_gives_up_its_own(clock, 
         assert wait_until(received.in_background)
         assert wait_until(lambda: len(backends()) == 1 and before not in backends())
         assert are_idle(1)
-        assert len(databases.pools.all()[0].slots()) == 1
+        assert len(the_pool().slots()) == 1
 
 
 def test_where_max_conns_leaves_no_slot_a_session_in_use_is_left_alone(clock, received):
@@ -511,8 +516,9 @@ def test_max_conns_holds_while_sessions_are_replaced():
         for thread in threads:
             thread.start()
         try:
-            begin = stats()["discarded"].get("age", 0) if "default" in persistconn.stats() else 0
-            pool = databases.pools.all()[-1]
+            assert wait_until(backends)
+            begin = discarded("age")
+            pool = the_pool()
             while discarded("age") < begin + 3:
                 most.append(len([slot for slot in pool.slots() if slot.is_taken]))
         finally:
@@ -532,7 +538,7 @@ def test_the_session_that_ends_first_is_replaced_first(clock, monkeypatch):
         pids_at_once(3)
         clock.forward(30)
         pids_at_once(3)
-        (pool,) = [pool for pool in databases.pools.all() if not pool.is_retired]
+        pool = the_pool()
         for slot in pool.slots():
             slot.created_seconds = 200
         pool.next_spare_at = 0
