@@ -21,24 +21,35 @@ ONE_TRY = 0.01
 def open_spare(pool, entry, before_release):
     """Open the connection of a pool's new entry, and give it to the pool.
 
-    Return whether it is open. If not, the entry's slot is free. ``before_release()`` is called with
-    the connection open, and not yet in the pool.
+    Return whether the pool could keep it. If it was not opened, the entry's slot is free.
+    ``before_release()`` is called with the connection open, and not yet in the pool.
     """
     wrapper = _new_wrapper(pool, entry)
     if wrapper is None:
         pool.remove(entry, "error")
         return False
     try:
-        dialect.open(wrapper, lifecycle.open_new)
-        entry.slot.opened_in_background()
-        if entry.raw is not None:
-            before_release()
-        return entry.raw is not None
+        _open(wrapper, entry, before_release)
     except Exception as error:
         _log(pool, error)
         return False
     finally:
-        _end(wrapper)
+        # A receiver or a logging handler may have used a connection of its own in this thread.
+        works.mine.wrappers.pop(id(wrapper), None)
+        if works.mine.wrappers:
+            lifecycle.end_of_work()
+    return entry.raw is not None and entry.doom is None
+
+
+def _open(wrapper, entry, before_release):
+    try:
+        dialect.open(wrapper, lifecycle.open_new)
+        entry.slot.opened_in_background()
+        if entry.raw is not None:  # persistconn may be switched off by now
+            before_release()
+    finally:
+        # It goes to the pool, as at the end of a request; the wrapper is left without it.
+        lifecycle.checkin(wrapper, leaving=True)
 
 
 def _new_wrapper(pool, entry):
@@ -76,14 +87,3 @@ def _with_one_try(database):
     database.values.connect_deadline = ONE_TRY
     database.values.connect_deadline_is_set = False
     return database
-
-
-def _end(wrapper):
-    """Give the wrapper's connection to the pool, or free its slot if it has none."""
-    try:
-        lifecycle.checkin(wrapper, leaving=True)
-    finally:
-        works.mine.wrappers.pop(id(wrapper), None)
-        # A receiver may have used a connection of its own in this thread.
-        if works.mine.wrappers:
-            lifecycle.end_of_work()

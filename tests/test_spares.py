@@ -391,6 +391,20 @@ def test_after_an_error_there_is_a_pause(received, log):
         persistconn.drain()
 
 
+def test_a_connection_that_cannot_be_kept_is_not_opened_over_and_over(received, monkeypatch):
+    from persistconn import transactions
+
+    def fail(wrapper, entry, held):
+        return "error" if threading.current_thread().name == OPENER else None
+
+    monkeypatch.setattr(transactions, "finish", fail)
+    with settings_as(PERSISTCONN_MIN_CONNS=2):
+        unit_of_work()
+        assert wait_until(received.in_background)
+        assert not wait_until(lambda: received.in_background() > 1, seconds=0.2)
+        persistconn.drain()
+
+
 def test_an_opening_that_is_interrupted_leaks_no_slot(received):
     received.error = SystemExit()
     with settings_as(PERSISTCONN_MIN_CONNS=2, PERSISTCONN_MAX_CONNS=2, PERSISTCONN_TIMEOUT=0):

@@ -369,11 +369,10 @@ class Pool(object):
     def may_be_replaced(self, entry):
         """Whether MAX_CONNS and MAX_KEPT let another connection be opened before this one ends."""
         max_conns, max_kept = self.values.max_conns, self.values.max_kept
-        if entry.is_idle:
-            return True
         if max_conns is not None and len(self._slots) >= max_conns:
-            return False
-        return max_kept is None or len(self._idle) < max_kept
+            # It has to be closed first, which must not be in vain.
+            return entry.is_idle and not self.gate.is_open()
+        return entry.is_idle or max_kept is None or len(self._idle) < max_kept
 
     def reserve(self, old=None):
         """Return a new entry to open in the background, or None. Check wants() before opening it.

@@ -5,7 +5,7 @@ to reach MAX_AGE while there is traffic. One thread of the process opens them, o
 
 This module knows neither Django nor a driver. ``Pools.open_spare(pool, entry, before_release)``
 opens the connection of an entry from Pool.reserve(), calls ``before_release()``, and releases the
-entry. It returns False if it has opened none, and the entry's slot is then free again.
+entry. It returns whether the pool could keep the connection; if not, its slot is free again.
 """
 
 import os
@@ -69,14 +69,17 @@ class Spares(object):
             pool.remove(entry, "error")
             return False
         retire = bool if old is None else partial(pool.retire, old)
-        is_open = self._pools.open_spare(pool, entry, retire)
-        _note(pool, is_open)
-        return is_open
+        is_kept = False
+        try:
+            is_kept = self._pools.open_spare(pool, entry, retire)
+        finally:
+            _note(pool, is_kept)
+        return is_kept
 
 
-def _note(pool, is_open):
+def _note(pool, is_kept):
     """Note how a try ended. After a failure, the next one has to wait."""
-    pool.spare_pause = 0 if is_open else min(2 * pool.spare_pause or FIRST_PAUSE, LONGEST_PAUSE)
+    pool.spare_pause = 0 if is_kept else min(2 * pool.spare_pause or FIRST_PAUSE, LONGEST_PAUSE)
     pool.next_spare_at = compat.monotonic() + pool.spare_pause
 
 
