@@ -79,8 +79,11 @@ class Spares(object):
 
 def _note(pool, is_kept):
     """Note how a try ended. After a failure, the next one has to wait."""
-    pool.spare_pause = 0 if is_kept else min(2 * pool.spare_pause or FIRST_PAUSE, LONGEST_PAUSE)
-    pool.next_spare_at = compat.monotonic() + pool.spare_pause
+    if is_kept:
+        pool.spare_pause = pool.next_spare_at = 0
+    else:
+        pool.spare_pause = min(2 * pool.spare_pause or FIRST_PAUSE, LONGEST_PAUSE)
+        pool.next_spare_at = compat.monotonic() + pool.spare_pause
 
 
 def find_due(pool, now):
