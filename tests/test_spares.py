@@ -32,6 +32,7 @@ import persistconn
 from persistconn import compat, conf, databases
 from persistconn.errors import PoolTimeout
 from persistconn.pool import housekeeper, spares
+from persistconn.pool.pool import Pool
 
 OPENER = "persistconn opener"
 PAUSE = 0.3
@@ -222,6 +223,23 @@ def test_a_connection_is_not_kept_if_the_pool_is_drained_while_it_is_opened(rece
         assert wait_until(lambda: backends() == [] and openers() == [])
 
 
+def test_none_is_opened_if_the_pool_is_drained_just_before(received, monkeypatch):
+    reserve = Pool.reserve
+
+    def reserve_and_drain(pool, old=None):
+        try:
+            return reserve(pool, old)
+        finally:
+            pool.drain()
+
+    monkeypatch.setattr(Pool, "reserve", reserve_and_drain)
+    with settings_as(PERSISTCONN_MIN_CONNS=2):
+        unit_of_work()
+        assert wait_until(lambda: backends() == [] and openers() == [])
+        assert received.in_background() == 0
+        assert stats()["in_use"] == 0
+
+
 def test_disable_closes_min_conns_and_none_is_opened():
     with settings_as(PERSISTCONN_MIN_CONNS=2):
         unit_of_work()
@@ -339,7 +357,7 @@ def test_a_receiver_may_use_another_connection(received):
         with settings_as(PERSISTCONN_MIN_CONNS=2):
             unit_of_work()
             assert are_idle(2)
-            assert stats("other")["in_use"] == 0
+            assert wait_until(lambda: stats("other")["idle"] == 2)
     finally:
         connection_created.disconnect(use_another)
 
@@ -461,9 +479,13 @@ def near_max_age(clock, **settings):
 
 
 def come_near_max_age(clock):
-    for slot in the_pool().slots():
-        slot.created_seconds = 50  # the server needs so long, and so the lead is 100 s
+    be_slow()
     clock.forward(570 - 60)
+
+
+def be_slow():
+    for slot in the_pool().slots():
+        slot.created_seconds = 50  # the server needs so long, and so the lead is 100 s or more
 
 
 def test_a_session_near_max_age_is_replaced_while_there_is_traffic(clock, received):
@@ -507,12 +529,14 @@ def test_a_session_in_use_near_max_age_ends_at_its_checkin(clock, received):
 
 
 def test_where_max_conns_leaves_no_slot_an_idle_session_gives_up_its_own(clock, received):
+    received.may_go_on.clear()
     with near_max_age(clock, MAX_CONNS=1) as before:
         unit_of_work()
         assert wait_until(received.in_background)
+        assert len(the_pool().slots()) == 1
+        received.may_go_on.set()
         assert wait_until(lambda: len(backends()) == 1 and before not in backends())
         assert are_idle(1)
-        assert len(the_pool().slots()) == 1
 
 
 def test_where_max_conns_leaves_no_slot_a_session_in_use_is_left_alone(clock, received):
@@ -523,14 +547,15 @@ def test_where_max_conns_leaves_no_slot_a_session_in_use_is_left_alone(clock, re
     assert received.in_background() == 0
 
 
-@pytest.mark.parametrize("max_kept", [0, 1])
-def test_no_successor_is_opened_that_max_kept_would_close(clock, received, max_kept):
-    with database_as(PERSISTCONN={"MAX_KEPT": max_kept}):
-        pid()
-        in_thread(unit_of_work)  # starts the housekeeper
-        come_near_max_age(clock)
-        pid()
-        assert not wait_until(lambda: received.in_background() > max_kept, seconds=0.3)
+def test_no_successor_is_opened_that_max_kept_would_close(clock, received):
+    with database_as(PERSISTCONN={"MAX_KEPT": 1}):
+        before = unit_of_work()
+        clock.forward(510)
+        assert pid() == before
+        in_thread(unit_of_work)
+        assert stats()["idle"] == 1
+        be_slow()
+        assert not wait_until(received.in_background, seconds=0.3)
         end_of_work()
 
 
@@ -567,15 +592,12 @@ def test_the_session_that_ends_first_is_replaced_first(clock, monkeypatch):
     monkeypatch.setattr(databases.pools, "open_spare", refuse)
     with near_max_age(clock):
         pids_at_once(3)
-        clock.forward(30)
-        pids_at_once(3)
-        pool = the_pool()
-        for slot in pool.slots():
-            slot.created_seconds = 200
-        pool.next_spare_at = 0
-        due = spares.find_due(pool, compat.monotonic())
-        ends = [slot.entry().opened_at + 600 * slot.entry().jitter for slot in pool.slots()]
-        assert due.opened_at + 600 * due.jitter == min(ends)
+        entries = [slot.entry() for slot in the_pool().slots()]
+        for entry, jitter in zip(entries, [0.99, 0.95, 0.97]):
+            entry.opened_at, entry.jitter = entries[0].opened_at, jitter
+        be_slow()
+        the_pool().next_spare_at = 0
+        assert spares.find_due(the_pool(), compat.monotonic()) is entries[1]
 
 
 # The setting.
