@@ -58,6 +58,10 @@ def _is_count(least):
     return is_count
 
 
+def _is_whole(value):
+    return value is not None and _is_count(0)(value)
+
+
 def _is_flag(value):
     return isinstance(value, bool)
 
@@ -81,6 +85,7 @@ SETTINGS = {
     "MAX_CONNS": Setting(None, _is_count(1), "a whole number from 1 on or None (no bound)"),
     "TIMEOUT": Setting(5, _is_wait, "a number of seconds or 0 (do not wait)"),
     "MAX_KEPT": Setting(None, _is_count(0), "a whole number from 0 on or None (no bound)"),
+    "MIN_CONNS": Setting(0, _is_whole, "a whole number from 0 on"),
     "CONNECT_DEADLINE": Setting(5, _is_wait, "a number of seconds or 0 (one try)"),
     "RECONNECT": Setting("orm", _is_word("orm", "always", "never"), "'orm', 'always' or 'never'"),
     "HELD_TOO_LONG": Setting(
@@ -95,6 +100,8 @@ SETTINGS = {
     ),
 }
 
+#: MIN_CONNS connections must be allowed by each of these.
+BOUNDS = ("MAX_CONNS", "MAX_KEPT")
 
 NAMES = tuple(sorted(SETTINGS))
 
@@ -135,8 +142,19 @@ def of(database):
     values.max_age = _max_age(database, values.max_age)
     values.connect_deadline_is_set = _is_set(database, "CONNECT_DEADLINE")
     if values.reset is not None:
-        values.reset = _imported(values.reset, _label(database, "RESET"))
+        values.reset = _imported(values.reset, _given(database, "RESET")[0])
+    if values.min_conns:
+        for message in _contradictions(database):
+            raise ImproperlyConfigured(message)
     return values
+
+
+def _contradictions(database):
+    """Yield a message for each bound of a database that is below its MIN_CONNS."""
+    (label, least), bounds = _given(database, "MIN_CONNS"), [_given(database, n) for n in BOUNDS]
+    for other, bound in bounds:
+        if bound is not None and least > bound:
+            yield "%s is %r, but %s is %r; allowed: at most that." % (label, least, other, bound)
 
 
 def _is_set(database, name):
@@ -144,15 +162,16 @@ def _is_set(database, name):
 
 
 def _get(database, name):
+    label, value = _given(database, name)
+    return _valid(name, value, label)
+
+
+def _given(database, name):
+    """Return where a setting of a database was set, and its value."""
     own = database.get(PER_DATABASE)
     if own and name in own:
-        return _valid(name, own[name], _label(database, name))
-    return _valid(name, getattr(settings, PREFIX + name, SETTINGS[name].default), PREFIX + name)
-
-
-def _label(database, name):
-    own = database.get(PER_DATABASE)
-    return "%s[%r]" % (PER_DATABASE, name) if own and name in own else PREFIX + name
+        return "%s[%r]" % (PER_DATABASE, name), own[name]
+    return PREFIX + name, getattr(settings, PREFIX + name, SETTINGS[name].default)
 
 
 def _imported(value, label):
@@ -218,6 +237,24 @@ def problems(has_apps=False):
             problem = _problem(label % name, name, values[name], has_apps)
             if problem is not None:
                 yield problem
+    for label, database in _combined():
+        for message in _contradictions(database):
+            hint = "Raise the bound, or lower MIN_CONNS."
+            yield Problem("persistconn.E001", label + message, hint)
+
+
+def _combined():
+    """Yield the project, and each database with bounds of its own, if all their values are good."""
+    names = ("MIN_CONNS",) + BOUNDS
+    databases = [
+        ("DATABASES['%s']: " % alias, d) for alias, d in sorted(settings.DATABASES.items())
+    ]
+    for label, database in [("", {})] + databases:
+        own = database.get(PER_DATABASE) or {}
+        if not isinstance(own, dict) or label and not any(name in own for name in names):
+            continue
+        if all(SETTINGS[name].is_allowed(_given(database, name)[1]) for name in names):
+            yield label, database
 
 
 def _sources():

@@ -5,12 +5,13 @@ import threading
 
 from django.core.exceptions import ImproperlyConfigured
 
-from persistconn import conf, lifecycle, patches
+from persistconn import background, conf, lifecycle, patches
 from persistconn.patching import Patcher
 from persistconn.pool.pools import no_counts
 
 _lock = threading.RLock()
 _patcher = Patcher(patches.rows())
+lifecycle.pools.open_spare = background.open_spare
 
 
 def install():
@@ -76,7 +77,8 @@ def stats():
     """Return the counts of this process by alias, for every alias in DATABASES.
 
     ``opened``: connections opened so far. ``reused``: checkouts that got a kept connection.
-    ``in_use``, ``idle``: numbers of connections now. Those that are being opened are in use.
+    ``in_use``, ``idle``: numbers of connections now. Those that are being opened are in use, but
+    not those that are opened in the background.
     ``max_in_use``: the greatest number in use at the same time so far, of pools that this alias had
     under other settings too.
     ``oldest_in_use``: seconds since the earliest checkout that has not ended, or 0.

@@ -50,6 +50,11 @@ class Database(object):
         wrapper = self._wrapper()
         return wrapper is not None and self.is_of(wrapper.settings_dict)
 
+    def wrapper(self):
+        """Return the wrapper, or None if it is gone or has other settings by now."""
+        wrapper = self._wrapper()
+        return wrapper if self.is_current() else None
+
     def is_of(self, settings):
         """Whether this object was made from these settings and the project's, in this process."""
         given = self._given

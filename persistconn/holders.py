@@ -98,6 +98,8 @@ def timeout(waited, wrapper, pool):
     numbers["alias"] = compat.native_text(wrapper.alias)
     numbers["name"] = compat.native_text(wrapper.settings_dict["NAME"])
     message = MESSAGE % numbers
+    if pool.opening_in_background():
+        message += " One more is being opened in the background."
     error = PoolTimeout(message + _told(found, IN_A_MESSAGE))
     error.holders = [holder.as_dict() for holder in found]
     extra = dict(alias=wrapper.alias, waited=waited, holders=error.holders)

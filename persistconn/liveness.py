@@ -12,12 +12,17 @@ LEAST_AGE = 1
 
 
 def expired(entry, now):
-    """Return "age" if a connection has reached MAX_AGE, less its jitter, "idle" if MAX_IDLE."""
+    """Return "age" if a connection has reached MAX_AGE, less its jitter, "idle" if MAX_IDLE.
+
+    An idle connection that MIN_CONNS asks for is kept, but must answer a ping before its next use.
+    """
     values = entry.pool.values
     if values.max_age is not None and now - entry.opened_at >= values.max_age * entry.jitter:
         return "age"
     if values.max_idle is not None and now - entry.used_at >= values.max_idle:
-        return "idle"
+        if entry.pool.has_more_than(values.min_conns):
+            return "idle"
+        entry.distrust()
     return None
 
 

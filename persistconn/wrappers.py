@@ -248,5 +248,5 @@ def on_is_dirty_by_alias(wrapped, instance, args, kwargs):
 
 
 def on_dropping_a_database(wrapped, creation, args, kwargs):
-    lifecycle.pools.drain()
+    lifecycle.pools.vacate()
     return wrapped(*args, **kwargs)

@@ -62,8 +62,9 @@ def test_an_idle_session_is_closed_at_max_age_without_traffic():
     with settings_as(PERSISTCONN_MAX_AGE=1):
         unit_of_work()
         assert len(backends()) == 1
-        assert wait_until(lambda: backends() == [], seconds=1 + 2)
-        assert wait_until(lambda: discarded("age") == before + 1)
+        # Of a MAX_AGE so short, one use is traffic, and the session may have had a successor.
+        assert wait_until(lambda: backends() == [], seconds=2 * 1 + 2)
+        assert wait_until(lambda: discarded("age") > before)
 
 
 def test_an_idle_session_is_not_closed_before_max_age():
@@ -76,20 +77,20 @@ def test_use_does_not_make_an_idle_session_younger():
     with settings_as(PERSISTCONN_MAX_AGE=1.5):
         first = unit_of_work()
         assert wait_until(lambda: unit_of_work() != first, seconds=1.5 + 2)
-        assert wait_until(lambda: backends() == [], seconds=1.5 + 2)
+        assert wait_until(lambda: backends() == [], seconds=2 * 1.5 + 2)
 
 
 def test_an_idle_session_is_closed_at_max_age_though_max_idle_is_longer():
     with settings_as(PERSISTCONN_MAX_AGE=1, PERSISTCONN_MAX_IDLE=600):
         unit_of_work()
-        assert wait_until(lambda: backends() == [], seconds=1 + 2)
+        assert wait_until(lambda: backends() == [], seconds=2 * 1 + 2)
 
 
 def test_each_database_has_a_max_age_of_its_own():
     with database_as("other", PERSISTCONN={"MAX_AGE": 1}):
         kept = unit_of_work("default")
         unit_of_work("other")
-        assert wait_until(lambda: backends() == [kept], seconds=1 + 2)
+        assert wait_until(lambda: backends() == [kept], seconds=2 * 1 + 2)
 
 
 def test_a_short_max_age_is_seen_although_the_housekeeper_waits_for_a_longer_max_age():
@@ -97,7 +98,7 @@ def test_a_short_max_age_is_seen_although_the_housekeeper_waits_for_a_longer_max
     assert wait_until(housekeepers)
     with database_as("other", PERSISTCONN={"MAX_AGE": 1}):
         unit_of_work("other")
-        assert wait_until(lambda: backends() == [kept], seconds=1 + 2)
+        assert wait_until(lambda: backends() == [kept], seconds=2 * 1 + 2)
 
 
 def test_a_session_in_use_is_not_closed_at_max_age():
@@ -187,7 +188,7 @@ def test_the_housekeeper_starts_again_for_the_next_idle_session():
     with settings_as(PERSISTCONN_MAX_AGE=1):
         for _turn in range(2):
             unit_of_work()
-            assert wait_until(lambda: backends() == [], seconds=1 + 2)
+            assert wait_until(lambda: backends() == [], seconds=2 * 1 + 2)
             assert nothing_is_watched()
 
 

@@ -20,9 +20,9 @@ from persistconn.pool.pools import Pools
 from persistconn.pool.slot import Slot
 from persistconn.pool.waiter import Exhausted, Waiter
 
-NAMES = "max_age max_idle max_conns max_kept timeout"
+NAMES = "max_age max_idle max_conns max_kept timeout min_conns"
 Values = collections.namedtuple("Values", NAMES)
-UNBOUNDED = Values(None, None, None, None, 0)
+UNBOUNDED = Values(None, None, None, None, 0, 0)
 
 
 class Raw(object):

@@ -58,6 +58,10 @@ class Gate(object):
             call.is_over = True
             self._calls.pop(ident, None)
 
+    def is_open(self):
+        """Whether the server cannot be reached, as far as is known."""
+        return OPEN in self._outages
+
     def _run(self, call):
         while True:
             self._wait_for_turn(call)

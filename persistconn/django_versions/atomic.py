@@ -53,6 +53,10 @@ class Django18(object):
         mine = connections._connections
         return [getattr(mine, alias) for alias in connections if hasattr(mine, alias)]
 
+    def open(self, wrapper, open_new):
+        """Let a closed wrapper open its connection. ``open_new`` is lifecycle's."""
+        wrapper.connect()
+
     def adopt(self, wrapper, entry):
         """Give a closed wrapper a kept connection: all that connect() does, except opening one.
 

@@ -89,6 +89,10 @@ class Django14(Django16):
     def is_under_way(self, wrapper):
         return False
 
+    def open(self, wrapper, open_new):
+        # cursor() would do a checkout first, which may find an idle connection.
+        open_new(wrapper, wrapper._cursor).close()
+
     def adopt(self, wrapper, entry):
         # Leave the stack of managed blocks: TransactionMiddleware has entered its block already.
         wrapper.connection = entry.raw

@@ -8,14 +8,23 @@ from persistconn import compat, threads
 #: Seconds between two rounds: an idle connection may outlive its limit by this much.
 INTERVAL = 1
 
+#: A short MAX_AGE has as many rounds, but none that is shorter than this.
+ROUNDS, SHORTEST = 8, 0.05
+
 #: Functions that the housekeeper calls in each round. Each returns whether it needs another round.
 chores = []
+
+
+def interval(max_age):
+    """Return the seconds between two rounds that suit a MAX_AGE, or None."""
+    return INTERVAL if max_age is None else max(SHORTEST, min(INTERVAL, float(max_age) / ROUNDS))
 
 
 class Housekeeper(object):
     """Closes idle connections older than MAX_AGE or idle for MAX_IDLE, even without traffic.
 
-    Its thread runs only while an idle connection can expire, or a chore needs another round.
+    Its thread runs only while an idle connection can expire, another one must be opened
+    (spares.py), or a chore needs another round.
     """
 
     def __init__(self, pools):
@@ -47,14 +56,16 @@ class Housekeeper(object):
 
     def _watch(self, pid):
         is_needed = True
+        self._pools.replenish()
         while threads.alive and is_needed:
-            time.sleep(INTERVAL)
+            time.sleep(min([INTERVAL] + [interval(p.values.max_age) for p in self._pools.all()]))
             # Under gevent this greenlet also lives on in a forked child, and must end there.
             is_needed = os.getpid() == pid and self._make_round()
 
     def _make_round(self):
         """Do all chores. Return whether any of them needs another round."""
-        return any([self._pools.expire()] + [chore() for chore in chores])
+        left = [self._pools.replenish(), self._pools.expire()]
+        return any(left + [chore() for chore in chores])
 
     def _take_role(self):
         try:

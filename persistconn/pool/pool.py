@@ -66,6 +66,10 @@ class Pool(object):
         self._keeping = keeping
         self._housekeeper = housekeeper
         self.generation = 0
+        # The generation of the connection that was kept last: drain() leaves it behind.
+        self._kept_generation = None
+        self.spare_pause = 0  # seconds between two tries in the background, while they fail
+        self.next_spare_at = 0
         self._idle = []
         self._waiters = collections.deque()  # weak references, in the order of arrival
         self._slots = []
@@ -108,6 +112,7 @@ class Pool(object):
     def _note_all_in_use(self, number):
         # Other threads may have slots at this moment that they will not get.
         max_conns = self.values.max_conns
+        number -= self.opening_in_background()
         self._all_in_use.add(number if max_conns is None else min(number, max_conns))
 
     def _take(self):
@@ -118,8 +123,10 @@ class Pool(object):
         entry.is_idle = False
         return entry
 
-    def _new_entry(self, max_conns=None):
+    def _new_entry(self, max_conns=None, in_background=False):
         slot = Slot(self)
+        if in_background:
+            slot.in_background()
         entry = Entry(self, slot, self.generation)
         self._slots.append(slot)
         # If threads come at once, those whose slots were appended first get the places.
@@ -139,7 +146,7 @@ class Pool(object):
         except IndexError:
             other = None
         if other is None:
-            entry.slot.is_open = False
+            entry.slot.is_open, entry.slot.reused_before = False, None
             entry.slot.taken_at = compat.monotonic()
             return Entry(self, entry.slot, self.generation)
         other.is_idle = False
@@ -232,6 +239,7 @@ class Pool(object):
         if reason is not None:
             return self.discard(entry, reason)
         entry.slot.given_back(entry.used_at)
+        self._kept_generation = entry.generation
         entry.is_idle = True
         self._idle.append(entry)
         if self._waiters:
@@ -240,11 +248,12 @@ class Pool(object):
             self._close_idle(self._is_drained)
         if max_kept is not None and len(self._idle) > max_kept:
             self._close_surplus(max_kept)
-        if not self._housekeeper.is_running and self._lets_expire():
+        if not self._housekeeper.is_running and self._is_watched():
             self._housekeeper.start()
 
-    def _lets_expire(self):
-        return self.values.max_age is not None or self.values.max_idle is not None
+    def _is_watched(self):
+        values = self.values
+        return values.max_age is not None or values.max_idle is not None or values.min_conns > 0
 
     def _close_surplus(self, max_kept):
         # Several threads released at the same moment.
@@ -351,7 +360,7 @@ class Pool(object):
         """
         now = compat.monotonic()
         self._close_idle(lambda entry: liveness.expired(entry, now))
-        return bool(self._idle) and self._lets_expire()
+        return bool(self._idle) and self._is_watched()
 
     def keep(self, keeping):
         """Keep connections from now on, or not.
@@ -364,6 +373,71 @@ class Pool(object):
             for slot in list(self._slots):
                 if slot.is_taken and self._free(slot):
                     self._count("closed by caller")
+
+    # For connections that are opened in the background: spares.py decides which.
+
+    def current_users(self):
+        users = [ref() for ref in list(self.users)]
+        return [user for user in users if user is not None and user.is_current()]
+
+    def fills(self):
+        """Whether MIN_CONNS applies: a connection was kept since the last drain()."""
+        return self.values.min_conns > 0 and self._kept_generation == self.generation
+
+    def slots(self):
+        return list(self._slots)
+
+    def has_more_than(self, number):
+        """Whether more connections than that are open, or being opened."""
+        return len(self._slots) > number
+
+    def may_be_replaced(self, entry):
+        """Whether MAX_CONNS and MAX_KEPT let another connection be opened before this one ends."""
+        max_conns, max_kept = self.values.max_conns, self.values.max_kept
+        if max_conns is not None and len(self._slots) >= max_conns:
+            # It has to be closed first, which must not be in vain.
+            return entry.is_idle and not self.gate.is_open()
+        return entry.is_idle or max_kept is None or len(self._idle) < max_kept
+
+    def reserve(self, old=None):
+        """Return a new entry to open in the background, or None. Check wants() before opening it.
+
+        ``old``: the entry that it replaces. If MAX_CONNS leaves no slot, and the old entry is idle,
+        this closes the old one, and the new one gets its slot.
+        """
+        entry, max_conns = None, self.values.max_conns
+        if max_conns is None or len(self._slots) < max_conns:
+            entry = self._new_entry(max_conns, in_background=True)
+        if entry is None and old is not None and _remove(self._idle, old):
+            entry = self._succeed(old)
+        if self._waiters:
+            self._serve_waiters()  # a thread may have found no slot meanwhile
+        return entry
+
+    def _succeed(self, old):
+        old.is_idle, old.slot.is_open = False, False
+        old.slot.in_background()
+        old.close()
+        self._count("age")
+        return Entry(self, old.slot, self.generation)
+
+    def wants(self, entry):
+        """Whether a connection of this entry would be kept."""
+        is_current = entry.generation == self.generation
+        return is_current and self._keeping and not self.is_retired
+
+    def retire(self, entry):
+        """Close a connection that another has replaced: now if it is idle, else at its checkin."""
+        if _remove(self._idle, entry):
+            entry.is_idle = False
+            entry.slot.in_background()
+            self.discard(entry, "age")
+        else:
+            entry.jitter = 0
+
+    def opening_in_background(self):
+        """Return how many connections are being opened in the background: 0 or 1."""
+        return len([slot for slot in list(self._slots) if slot.is_in_background])
 
     def in_use(self):
         """Return the slots of the connections in use, or about to be opened."""
@@ -401,7 +475,7 @@ class Pool(object):
         # Meanwhile one may have been freed and another taken: only one of them is there now.
         there = set(list(self._slots))
         slots = [slot for slot in taken if slot in there]
-        in_use = max(0, len(slots) - idle)
+        in_use = max(0, len([slot for slot in slots if not slot.is_in_background]) - idle)
         since = [slot.taken_at for slot in slots]
         now = compat.monotonic()
         return {

@@ -3,23 +3,31 @@
 There is no lock here either, for the reasons that pool.py gives.
 """
 
+import time
 import weakref
 from functools import partial
 
+from persistconn import compat
 from persistconn.fork import PerProcess
 from persistconn.pool.housekeeper import Housekeeper
 from persistconn.pool.pool import Pool
+from persistconn.pool.spares import Spares
+
+#: Seconds that vacate() waits at most for a connection that is being opened.
+PATIENCE = 10
 
 
 class Pools(object):
     """The pools of this process, by key. A forked child starts with pools of its own."""
 
     def __init__(self):
+        #: The function that opens a connection in the background; see spares.py.
+        self.open_spare = None
         self._keeping = False
         self._process = PerProcess(self._begin, self._leave_the_parent_its_own)
 
     def _begin(self):
-        return _OfProcess(Housekeeper(self))
+        return _OfProcess(Housekeeper(self), Spares(self))
 
     def begin(self):
         """Let go of the parent's connections now. Called in a child that was just forked."""
@@ -93,6 +101,15 @@ class Pools(object):
         for pool in self.all():
             pool.drain()
 
+    def vacate(self):
+        """Like drain(), and return when no connection is being opened in the background."""
+        self.drain()
+        ends_at = compat.monotonic() + PATIENCE
+        while compat.monotonic() < ends_at:
+            if not any(pool.opening_in_background() for pool in self.all()):
+                return
+            time.sleep(0.005)
+
     def stats(self):
         """Return the counts of each alias that ever had a connection, as plain data."""
         mine, by_alias = self._process.get(), {}
@@ -111,6 +128,10 @@ class Pools(object):
             left = pool.expire() or left
             self._forget_if_unused(pool)
         return left
+
+    def replenish(self):
+        """Have connections opened in the background. Return whether another round may need it."""
+        return self._process.get().spares.replenish()
 
     def start_housekeeper(self):
         """Start the housekeeper for a chore, unless it runs."""
@@ -148,12 +169,13 @@ def _users(pool):
 
 
 def _has_users(pool):
-    return any(user.is_current() for user in _users(pool))
+    return bool(pool.current_users())
 
 
 class _OfProcess(object):
-    def __init__(self, housekeeper):
+    def __init__(self, housekeeper, spares):
         self.housekeeper = housekeeper
+        self.spares = spares
         self.by_key = {}
         self.retired = []  # pools without users, until their last connection is closed
         self.past = {}  # the summed counts of forgotten pools, by alias

@@ -19,6 +19,8 @@ class Slot(object):
         "is_open",
         "is_counted",
         "is_shut_down",
+        "is_in_background",
+        "reused_before",
         "reused",
         "taken_at",
         "_clock",
@@ -35,6 +37,10 @@ class Slot(object):
         self.is_open = False  # whether its connection has been counted as opened
         self.is_counted = False  # whether its connection's end has been counted under a reason
         self.is_shut_down = False  # whether its connection is of no use to whoever is inside it
+        # Whether the background thread (spares.py) is opening or closing its connection.
+        self.is_in_background = False
+        # The value of ``reused`` when that thread opened the connection. None: it did not open it.
+        self.reused_before = None
         self._warned_at = self._entry = self._watched = None
         self.begin()
 
@@ -69,6 +75,18 @@ class Slot(object):
     def has_entry(self):
         """Whether its entry still exists: in a lease, in the pool, or in a running function."""
         return self._entry() is not None
+
+    def in_background(self):
+        """Note that the background thread opens or closes its connection, which nobody holds."""
+        self.is_in_background, self.taken_at = True, None
+
+    def opened_in_background(self):
+        """Note that its connection goes to the pool, without a user so far."""
+        self.is_in_background, self.reused_before = False, self.reused
+
+    def was_used(self):
+        """Whether a unit of work has had its connection."""
+        return self.reused_before is None or self.reused > self.reused_before
 
     def is_idle(self):
         entry = self._entry()
