@@ -533,6 +533,17 @@ def faults(session, django):
     session.run("pytest", "tests/faults", *session.posargs, env=env)
 
 
+POOLER_CELLS = [("3.13", "6.1+psycopg3"), ("3.10", "4.2"), ("2.7", "1.5")]
+
+
+@in_cells(*POOLER_CELLS)
+def poolers(session, django):
+    """Run the tests behind real PgBouncer, Pgpool-II and HAProxy: `-- --all` is the full form."""
+    session.install(wheel(), "pytest", *cells.requirements(django))
+    env = {"PYTHONPATH": str(ROOT), "PERSISTCONN_PG_BIN": suites.postgres_bin() or postgres_bin()}
+    session.run("pytest", "tests/poolers", *session.posargs, env=env)
+
+
 # Python 2 can be interrupted at lines only, in those tests that choose where.
 SHOT_CELLS = [("3.13", "6.1+psycopg3"), ("3.8", "3.1"), ("2.7", "1.5")]
 

@@ -129,7 +129,9 @@ class PgBouncer(Middleman):
     def text(self):
         where = {"listen_addr": self.host, "listen_port": self.port, "unix_socket_dir": ""}
         lines = ["[databases]", "* = host=%s port=%d %s" % self._target(), "[pgbouncer]"]
-        return "\n".join(lines + ["%s = %s" % pair for pair in dict(self.settings, **where).items()])
+        return "\n".join(
+            lines + ["%s = %s" % pair for pair in dict(self.settings, **where).items()]
+        )
 
     def _target(self):
         return self.targets[0].host, self.targets[0].port, self.database
@@ -192,7 +194,8 @@ class HAProxy(Middleman):
     def text(self):
         values = dict(self.settings, port=self.port, socket=self._path("admin"))
         lines = [
-            "    server s%d %s:%d%s" % (number, target.host, target.port, " disabled" * bool(number))
+            "    server s%d %s:%d%s"
+            % (number, target.host, target.port, " disabled" * bool(number))
             for number, target in enumerate(self.targets)
         ]
         return HAPROXY % values + "\n".join(lines) + "\n"

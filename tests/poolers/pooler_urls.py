@@ -68,8 +68,6 @@ def iterating(unit):
     checked(sorted(names), sorted(row.name for row in rows.iterator(chunk_size=10)))
 
 
-
-
 urlpatterns = urlpatterns + [
     re_path("^%s/(.+)/$" % work.__name__, view_of(work))
     for work in (answering, written_and_read, without_transactions, iterating)

@@ -12,6 +12,16 @@ SELECT count(*) FROM pg_stat_activity
 WHERE backend_type = 'client backend' AND application_name <> 'fault admin'"""
 
 
+ESTABLISHED = "01"
+
+
+def count_clients(port):
+    """How many clients are connected to a port of this machine."""
+    with open("/proc/net/tcp") as table:
+        lines = [line.split() for line in table][1:]
+    return len([x for x in lines if x[1].endswith(":%04X" % port) and x[3] == ESTABLISHED])
+
+
 class Console(object):
     """``with Console(bouncer) as console: console.tell("RECONNECT")``"""
 
