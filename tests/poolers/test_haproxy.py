@@ -4,12 +4,13 @@ from __future__ import absolute_import
 
 import time
 
-import persistconn
 import support
 from clients import Clients, Workers
 from middlemen import HAProxy
 from outages import Outages
 from scenarios import Scenario, repeat, settings, through
+
+import persistconn
 
 THREADS = 4
 PORT = "SELECT inet_server_port()"

@@ -4,13 +4,14 @@ from __future__ import absolute_import
 
 import signal
 
-import persistconn
 import pytest
 import support
 from clients import Clients, Workers
 from middlemen import Pgpool
 from scenarios import Scenario, number, repeat, settings, through
 from watching import ServerSessions, count_clients
+
+import persistconn
 
 THREADS = 4
 VIEWS = ("answering", "transactional", "written_and_read", "autocommitting")

@@ -44,7 +44,6 @@ def main(order):
 
 
 def serve(order):
-    import support
     from ledger import Ledger
 
     ledger = Ledger()
