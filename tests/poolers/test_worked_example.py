@@ -55,12 +55,13 @@ def run_workers(text):
 
 def test_hosts_workers_and_threads_share_few_sessions_without_an_error(cluster):
     requests = number(1000)
+    cluster.query("TRUNCATE ledger")
     sizes = {"default_pool_size": SERVERS, "max_client_conn": CLIENTS + 10}
     bounds = {"MAX_CONNS": THREADS, "TIMEOUT": 10, "MAX_AGE": 600}
     with PgBouncer(cluster, query_wait_timeout=10, **sizes) as bouncer:
         with ServerSessions(cluster) as servers, PoolerClients(bouncer) as clients:
             reports = run_workers(order(bouncer, requests, **bounds))
-    written = cluster.ask("SELECT count(*) FROM ledger WHERE name LIKE 'key-%%'")
+    written = cluster.ask("SELECT count(*) FROM ledger")
     cluster.query("TRUNCATE ledger")
     print("%d clients, %d server sessions" % (clients.number, servers.number))
     assert [failed for report in reports for failed in report["failed"]] == []
