@@ -137,6 +137,15 @@ class PgBouncer(Middleman):
         return self.targets[0].host, self.targets[0].port, self.database
 
 
+def pgbouncer_version():
+    """(1, 18) for PgBouncer 1.18.0, or () if it is not installed."""
+    program = find_program("pgbouncer")
+    if program is None:
+        return ()
+    said = subprocess.check_output([program, "--version"]).decode()
+    return tuple(map(int, said.split()[1].split(".")[:2]))
+
+
 class Pgpool(Middleman):
     """In front of a primary and its standbys. ``weights`` share the SELECTs out among them."""
 

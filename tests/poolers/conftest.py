@@ -17,6 +17,7 @@ import scenarios  # noqa: E402
 import support  # noqa: E402
 from basics import find_program  # noqa: E402
 from cluster import Cluster  # noqa: E402
+from middlemen import pgbouncer_version  # noqa: E402
 
 PROGRAMS = ("pgbouncer", "pgpool", "haproxy")
 
@@ -47,7 +48,7 @@ def pytest_unconfigure(config):
 
 
 def pytest_report_header(config):
-    return scenarios.versions()
+    return "%s, PgBouncer %d.%d" % ((scenarios.versions(),) + pgbouncer_version())
 
 
 def pytest_terminal_summary(terminalreporter):

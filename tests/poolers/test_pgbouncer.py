@@ -10,7 +10,7 @@ import scenarios
 import support
 from clients import Clients, Workers
 from django.db import connection
-from middlemen import PgBouncer
+from middlemen import PgBouncer, pgbouncer_version
 from scenarios import Scenario, number, through
 from watching import Console, PoolerClients, ServerSessions
 
@@ -36,6 +36,9 @@ only_psycopg3 = pytest.mark.skipif(
 only_named_cursors = pytest.mark.skipif(
     not support.HAS_SERVER_SIDE_CURSORS, reason="iterator() uses cursors of the server since 1.11"
 )
+
+
+MAPS_STATEMENTS = pgbouncer_version() >= (1, 21)
 
 
 def bouncer_of(cluster, mode, **settings):
@@ -179,14 +182,33 @@ class Holder(object):
         self._thread.join()
 
 
+PREPARING = {"prepare_threshold": 1, "server_side_binding": True}
+
+
 @only_psycopg3
 def test_a_prepared_statement_in_transaction_mode_fails_as_in_stock(cluster):
-    with bouncer_of(cluster, "transaction") as bouncer:
-        with through(bouncer, prepare_threshold=1, server_side_binding=True):
-            stock, ours = in_stock_and_here(lambda: error_of(lambda: prepare_and_move(bouncer)))
+    off = {"max_prepared_statements": 0} if MAPS_STATEMENTS else {}
+    with bouncer_of(cluster, "transaction", **off) as bouncer, through(bouncer, **PREPARING):
+        stock, ours = in_stock_and_here(lambda: error_of(lambda: prepare_and_move(bouncer)))
     # The name of a prepared statement counts them.
     assert stock[0] is ours[0] is not None, (stock, ours)
     assert "prepared statement" in stock[1] and "prepared statement" in ours[1], (stock, ours)
+
+
+@only_psycopg3
+@pytest.mark.skipif(not MAPS_STATEMENTS, reason="max_prepared_statements needs PgBouncer 1.21")
+def test_prepared_statements_follow_a_client_with_max_prepared_statements(cluster):
+    on = {"max_prepared_statements": 100}
+    with Scenario("PgBouncer, max_prepared_statements") as scenario:
+        with bouncer_of(cluster, "transaction", **on) as bouncer, through(bouncer, **PREPARING):
+            assert in_stock_and_here(lambda: error_of(lambda: prepare_and_move(bouncer))) == (
+                (None, "no error"),
+                (None, "no error"),
+            )
+            views, units = VIEWS["transaction"], number(5000)
+            with Clients(scenario.ledger, THREADS, views=views, most=units):
+                wait_for(scenario, units)
+        scenario.require_success()
 
 
 def prepare_and_move(bouncer):
