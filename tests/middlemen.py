@@ -51,14 +51,15 @@ class Middleman(object):
         if self._account:
             os.chown(self.folder, self._account.pw_uid, -1)
         self.configure()
-        self._command = [find_program(self.name)] + self.options + [self._path("config")]
+        self._command = [find_program(self.name)] + self.options + [self.path("config")]
 
-    def _path(self, name):
+    def path(self, name):
+        """The path of a file in its folder."""
         return os.path.join(self.folder, name)
 
     def configure(self):
         """Write its configuration anew."""
-        with open(self._path("config"), "w") as config:
+        with open(self.path("config"), "w") as config:
             config.write(self.text())
 
     def text(self):
@@ -173,7 +174,7 @@ class Pgpool(Middleman):
         folder = repr(self.folder)
         own = {"listen_addresses": "'127.0.0.1'", "port": self.port, "pcp_port": free_port()}
         own.update(socket_dir=folder, pcp_socket_dir=folder, logdir=folder)
-        own["pid_file_name"] = repr(self._path("pid"))
+        own["pid_file_name"] = repr(self.path("pid"))
         for number, target in enumerate(self.targets):
             server = {"hostname": repr(target.host), "port": target.port}
             server.update(weight=self.weights[number], flag="'DISALLOW_TO_FAILOVER'")
@@ -201,7 +202,7 @@ class HAProxy(Middleman):
     usual = {"client": "1m", "server": "1m"}
 
     def text(self):
-        values = dict(self.settings, port=self.port, socket=self._path("admin"))
+        values = dict(self.settings, port=self.port, socket=self.path("admin"))
         lines = [
             "    server s%d %s:%d%s"
             % (number, target.host, target.port, " disabled" * bool(number))
@@ -213,7 +214,7 @@ class HAProxy(Middleman):
         """Give an order to its admin socket. Return the answer."""
         admin = socket.socket(socket.AF_UNIX)
         try:
-            admin.connect(self._path("admin"))
+            admin.connect(self.path("admin"))
             admin.sendall(command.encode() + b"\n")
             return b"".join(iter(lambda: admin.recv(4096), b"")).decode()
         finally:

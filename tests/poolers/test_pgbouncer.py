@@ -3,7 +3,6 @@
 from __future__ import absolute_import
 
 import contextlib
-import threading
 
 import pytest
 import scenarios
@@ -12,7 +11,7 @@ from clients import Clients, Workers
 from django.db import connection
 from middlemen import PgBouncer, pgbouncer_version
 from scenarios import Scenario, number, through
-from watching import Console, PoolerClients, ServerSessions
+from watching import Console, Holder, PoolerClients, ServerSessions
 
 import persistconn
 
@@ -66,7 +65,8 @@ def wait_for(scenario, units):
 def test_a_transaction_in_statement_mode_fails_as_in_stock(cluster):
     with bouncer_of(cluster, "statement") as bouncer, through(bouncer, **AUTOCOMMIT):
         stock, ours = in_stock_and_here(error_of_a_transaction)
-    assert stock == ours
+    # The text tells of the transaction or of the connection's end, whichever the driver sees first.
+    assert stock[0] is ours[0] is not None, (stock, ours)
     assert issubclass(ours[0], support.database_errors()), ours
 
 
@@ -122,7 +122,7 @@ def with_auth_query(cluster):
     users = {"auth_type": "scram-sha-256", "auth_user": "postgres"}
     cluster.create_role("locked", PASSWORD)
     bouncer = PgBouncer(cluster, database="auth_user=postgres", auth_file="users", **users)
-    with open(bouncer._path("users"), "w") as file:
+    with open(bouncer.path("users"), "w") as file:
         file.write('"postgres" ""\n')
     try:
         with bouncer, through(bouncer):
@@ -154,32 +154,6 @@ def test_a_wrong_password_behind_auth_query_raises_the_error_of_stock(cluster):
 
 
 # What a client leaves in a server's session, and another session does not have
-
-
-class Holder(object):
-    """A thread that holds the server's session that PgBouncer gives out next."""
-
-    def __init__(self, bouncer):
-        self._begun, self._ended = threading.Event(), threading.Event()
-        self._bouncer = bouncer
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self):
-        session = support.driver.connect(
-            host=self._bouncer.host, port=self._bouncer.port, user="postgres", dbname="postgres"
-        )
-        session.cursor().execute("SELECT 1")
-        self._begun.set()
-        self._ended.wait(30)
-        session.close()
-
-    def __enter__(self):
-        self._thread.start()
-        assert self._begun.wait(30)
-
-    def __exit__(self, *exception):
-        self._ended.set()
-        self._thread.join()
 
 
 PREPARING = {"prepare_threshold": 1, "server_side_binding": True}

@@ -11,8 +11,7 @@ from clients import Workers
 from middlemen import PgBouncer
 from scenarios import Scenario, repeat, settings, through
 from support import database_as, later
-from test_pgbouncer import Holder
-from watching import Console
+from watching import Console, Holder
 
 import persistconn
 
@@ -32,8 +31,8 @@ def check_while_the_session_is_held(cluster, **values):
                 for _ in repeat(5):
                     workers.do("reading")
                     holder = Holder(bouncer)
-                    holder.__enter__()
-                    with later(1, holder.__exit__):
+                    holder.hold()
+                    with later(1, holder.let_go):
                         workers.do("reading")
         scenario.require_success()
     return discarded("check failed") - failed

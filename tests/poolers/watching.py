@@ -50,6 +50,27 @@ class Console(object):
         self._session.close()
 
 
+class Holder(object):
+    """Another client in a transaction: it holds the session that PgBouncer gives out next."""
+
+    def __init__(self, bouncer):
+        self._where = {"host": bouncer.host, "port": bouncer.port}
+
+    def hold(self):
+        self._session = support.driver.connect(user="postgres", dbname="postgres", **self._where)
+        self._session.cursor().execute("SELECT 1")
+
+    def let_go(self):
+        self._session.close()
+
+    def __enter__(self):
+        self.hold()
+        return self
+
+    def __exit__(self, *exception):
+        self.let_go()
+
+
 class Most(object):
     """``number`` is the greatest that ``count()`` has returned while the block ran."""
 
