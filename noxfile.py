@@ -379,15 +379,20 @@ def relative_links(path):
 
 @nox.session(python=False)
 def django_suites(session):
-    """Run Django's own tests: `-- 5.2` or `-- ci`, `--labels all`, `--stock` measures stock anew."""
+    """Run Django's own tests: `-- 5.2` or `-- ci`, `--labels all`, `--through pgbouncer`.
+
+    `--stock` measures stock anew. Through a pooler it is always measured.
+    """
     options = suite_options(session.posargs)
     lines, complaints, server = [], [], suites.postgres_bin() or postgres_bin()
     for name in options.versions:
         python, cache = suite_python(session, name), CACHE / "django"
-        suite = DjangoSuite(session.run, name, options.labels, python, cache, server)
+        suite = DjangoSuite(
+            session.run, name, options.labels, python, cache, server, options.through
+        )
         if options.stock:
             suite.keep_stock()
-        for title, settings in suites.RUNS.items():
+        for title, settings in (suites.RUNS_THROUGH if options.through else suites.RUNS).items():
             results = suite.run(title, f"--settings={json.dumps(settings)}")
             if results is None:
                 continue
@@ -407,7 +412,12 @@ def suite_options(arguments):
     parser.add_argument("versions", nargs="*", help=f"ci, or some of {', '.join(known)}")
     parser.add_argument("--labels", choices=["connections", "all"], default="connections")
     parser.add_argument("--stock", action="store_true", help="measure stock anew and keep that")
+    parser.add_argument("--through", choices=sorted(suites.POOLERS), help="a pooler in between")
     options = parser.parse_args(arguments)
+    if options.through:
+        known = [cell for cell in known if on_postgres(cell)]
+        if options.stock:
+            parser.error("what stock does through a pooler is measured each time, and not kept")
 
     wanted = suites.CI if options.versions == ["ci"] else options.versions or known
     # "5.2" is PostgreSQL with both drivers, "5.2+psycopg3" is one.
@@ -531,6 +541,17 @@ def faults(session, django):
     env = {"PYTHONPATH": str(ROOT), "PERSISTCONN_TEST_DATABASE": cells.database(django)}
     env["PERSISTCONN_PG_BIN"] = suites.postgres_bin() or postgres_bin()
     session.run("pytest", "tests/faults", *session.posargs, env=env)
+
+
+POOLER_CELLS = [("3.13", "6.1+psycopg3"), ("3.10", "4.2"), ("2.7", "1.5")]
+
+
+@in_cells(*POOLER_CELLS)
+def poolers(session, django):
+    """Run the tests behind real PgBouncer, Pgpool-II and HAProxy: `-- --all` is the full form."""
+    session.install(wheel(), "pytest", *cells.requirements(django))
+    env = {"PYTHONPATH": str(ROOT), "PERSISTCONN_PG_BIN": suites.postgres_bin() or postgres_bin()}
+    session.run("pytest", "tests/poolers", *session.posargs, env=env)
 
 
 # Python 2 can be interrupted at lines only, in those tests that choose where.

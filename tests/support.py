@@ -8,11 +8,11 @@ import os
 import signal
 import sys
 import threading
-import time
 
 import databases
 import django
 import pytest
+from basics import wait_until  # noqa: F401
 from databases import chosen
 from django.conf import UserSettingsHolder, settings
 
@@ -152,16 +152,6 @@ def later(seconds, work):
         yield
     finally:
         timer.join()
-
-
-def wait_until(condition, seconds=10):
-    """Whether a condition came true in time."""
-    end = time.time() + seconds
-    while not condition():
-        if time.time() > end:
-            return False
-        time.sleep(0.005)
-    return True
 
 
 # Actions of a user's code.

@@ -17,14 +17,15 @@ class DjangoSuite:
     """The tests of one Django with one driver, in an environment of their own.
 
     ``call`` is nox's ``session.run``, ``python`` the environment's, ``cache`` a folder of downloads,
-    and ``postgres_bin`` has the programs of a PostgreSQL.
+    and ``postgres_bin`` has the programs of a PostgreSQL. ``through`` names a pooler in between.
     """
 
-    def __init__(self, call, name, labels, python, cache, postgres_bin):
+    def __init__(self, call, name, labels, python, cache, postgres_bin, through=None):
         self._call = functools.partial(call, external=True)
         self.python, self.cache, self.postgres_bin = python, cache, postgres_bin
         self.name, self.labels = name, labels
-        self.key = f"{name}, {labels}"
+        self.through, self.kind = through, f"{labels}, {through}" if through else labels
+        self.key = f"{name}, {self.kind}"
         self.folder = python.parent.parent.parent
         self.sdist = self._sdist()
 
@@ -43,13 +44,14 @@ class DjangoSuite:
 
     def run(self, title, *args):
         """Run the tests. Return the results; {}: they did not end; None: persistconn cannot yet."""
-        path = self.folder / f"{title}, {self.labels}.json"
+        path = self.folder / f"{title}, {self.kind}.json"
         path.unlink(missing_ok=True)
         command = [self.python, HERE / "run.py", self.sdist, path]
         with open(path.with_suffix(".log"), "w") as log:
             to_log = {"stdout": log, "stderr": subprocess.STDOUT, "success_codes": range(-64, 256)}
             env = {"PERSISTCONN_PG_BIN": self.postgres_bin}
             options = [f"--database={cells.database(self.name)}", f"--labels={self.labels}"]
+            options += [f"--through={self.through}"] if self.through else []
             self._call(*command, *options, *args, env=env, **to_log)
         return json.loads(path.read_text()) if path.exists() else {}
 

@@ -8,6 +8,7 @@ as JSON.
 from __future__ import absolute_import
 
 import argparse
+import contextlib
 import functools
 import json
 import os
@@ -35,18 +36,35 @@ def main():
     with_persistconn = not options.stock
     tests = os.path.join(options.sdist, "tests")
     database = suite_databases.NAMED[options.database]()
-    with database.server:
+    with database.server, between(database.server, options.through) as pooler:
         versions = create_databases(database)
-        set_environment(database, options.settings, suites.LIVE_SERVER)
+        set_environment(database, options.settings, suites.LIVE_SERVER, pooler)
         prepare_django(with_persistconn)
         if with_persistconn and not persistconn_knows(options.settings):
             return write(options.result, None)
-        kept = functools.partial(is_kept_over_requests, database.session)
+        # Between transactions PgBouncer may exchange the session, but not the driver's connection.
+        session = None if options.through else database.session
+        kept = functools.partial(is_kept_over_requests, session)
         results = record_results(then=kept if with_persistconn else bool)
         labels = suites.labels(versions["Django"], tests, options.labels)
         execute(os.path.join(tests, "runtests.py"), arguments(labels), with_persistconn)
         results.update(versions=versions, stats=totals() if with_persistconn else None)
         write(options.result, results)
+
+
+@contextlib.contextmanager
+def between(server, name):
+    """Run a pooler in front of the server. Yield it and its settings for DATABASES, or the server."""
+    import suites
+
+    if name is None:
+        yield server, {}
+        return
+    import middlemen
+
+    pooler, settings, of_databases = suites.POOLERS[name]
+    with getattr(middlemen, pooler)(server, **settings) as running:
+        yield running, of_databases
 
 
 def write(path, results):
@@ -60,6 +78,7 @@ def parse_arguments():
     parser.add_argument("result", type=os.path.abspath, help="the JSON file to write")
     parser.add_argument("--database", choices=["postgresql", "mariadb"], default="postgresql")
     parser.add_argument("--labels", choices=["connections", "all"], default="connections")
+    parser.add_argument("--through", help="a pooler's name in suites.py")
     parser.add_argument("--stock", action="store_true", help="without persistconn")
     parser.add_argument("--settings", type=json.loads, default={}, help="as JSON: PERSISTCONN_...")
     return parser.parse_args()
@@ -73,12 +92,13 @@ def use_paths(sdist):
     sys.path[:1] = paths
 
 
-def set_environment(database, settings, live_server):
+def set_environment(database, settings, live_server, target):
     os.environ["DJANGO_SETTINGS_MODULE"] = "suite_settings"
     os.environ["DJANGO_LIVE_TEST_SERVER_ADDRESS"] = live_server
-    server = database.server
-    given = {"host": server.host, "port": server.port, "user": server.user}
-    given.update(engine=database.engine, databases=DATABASES, settings=settings)
+    target, of_databases = target
+    given = {"HOST": target.host, "PORT": str(target.port), "USER": database.server.user}
+    given.update(of_databases, ENGINE=database.engine)
+    given = {"database": given, "names": DATABASES, "settings": settings}
     os.environ["PERSISTCONN_SUITE"] = json.dumps(given)
 
 
@@ -196,7 +216,8 @@ def record_results(then):
 def is_kept_over_requests(session):
     """Whether persistconn is still in force after the tests, as seen by two requests.
 
-    ``session`` is the statement that asks for the number of a session. The tests themselves end few
+    ``session`` is the statement that asks for the number of a session, or None: the driver's connection
+    is looked at. The tests themselves end few
     units of work; those of 1.2 and 1.3 none with an open connection.
     """
     from django.core import signals
@@ -206,8 +227,9 @@ def is_kept_over_requests(session):
     for _ in range(2):
         signals.request_started.send(sender=None)
         cursor = connection.cursor()
-        cursor.execute(session)
-        sessions.add(cursor.fetchone()[0])
+        cursor.execute(session or "SELECT 1")
+        answer = cursor.fetchone()[0]
+        sessions.add(answer if session else connection.connection)
         cursor.close()
         signals.request_finished.send(sender=None)
     return len(sessions) == 1

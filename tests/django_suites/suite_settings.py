@@ -11,14 +11,10 @@ from test_sqlite import *  # noqa: F403
 given = json.loads(os.environ["PERSISTCONN_SUITE"])
 
 DATABASES = {}
-for alias, name in given["databases"].items():
-    DATABASES[str(alias)] = {
-        "ENGINE": str(given["engine"]),
-        "NAME": str(name),
-        "USER": str(given["user"]),
-        "HOST": str(given["host"]),
-        "PORT": str(given["port"]),
-    }
+for alias, name in given["names"].items():
+    DATABASES[str(alias)] = database = {"NAME": str(name)}
+    for key, value in given["database"].items():
+        database[str(key)] = value if isinstance(value, bool) else str(value)
 
 for name, value in given["settings"].items():
     globals()["PERSISTCONN_" + str(name)] = value

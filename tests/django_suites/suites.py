@@ -22,6 +22,18 @@ RUNS = {
     "persistconn, MAX_CONNS 4": {"MAX_AGE": 600, "MAX_CONNS": 4},
 }
 
+#: What may lie between Django and PostgreSQL: the class, its settings, and those of DATABASES. A pooler
+#: that keeps sessions would keep test databases from being dropped, also in stock Django.
+POOLERS = {
+    "pgbouncer": ("PgBouncer", {"pool_mode": "session", "server_lifetime": 0}, {}),
+    "pgbouncer-transaction": (
+        "PgBouncer",
+        {"pool_mode": "transaction", "server_lifetime": 0},
+        {"DISABLE_SERVER_SIDE_CURSORS": True},
+    ),
+    "pgpool": ("Pgpool", {"num_init_children": 40}, {}),
+}
+
 #: Suites beyond the matrix's cells on PostgreSQL, and their Pythons.
 MORE_CELLS = {
     "5.2+psycopg3": "3.12",
@@ -30,6 +42,9 @@ MORE_CELLS = {
     "4.2+mysqlclient": "3.10",
     "6.1+mysqlclient": "3.13",
 }
+
+#: The same with a pooler in between: one is enough.
+RUNS_THROUGH = {"persistconn": RUNS["persistconn"]}
 
 #: The Djangos that a continuous integration has the time for.
 CI = ["1.5", "1.11", "3.2", "6.1", "6.1+mysqlclient"]

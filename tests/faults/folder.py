@@ -4,10 +4,9 @@ from __future__ import absolute_import
 
 import ctypes
 import os
-import random
-import socket
 import tempfile
 
+from basics import free_port
 from databases import chosen
 
 CLONE_NEWNET = 0x40000000
@@ -30,21 +29,6 @@ cd / && rm -rf "$1"
 SIGN = (
     "openssl req -new -x509 -nodes -days 2 -subj /CN=localhost -out server.crt -keyout server.key"
 )
-
-
-def free_port(host="127.0.0.1"):
-    """A port that the kernel gives to nobody by itself, so that it stays free over a restart."""
-    while True:
-        port = random.SystemRandom().randrange(20000, 32768)
-        probe = socket.socket()
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-            return port
-        except (OSError, socket.error):
-            pass
-        finally:
-            probe.close()
 
 
 class Folder(chosen.Server):

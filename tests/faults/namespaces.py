@@ -5,7 +5,7 @@ from __future__ import absolute_import
 import os
 import subprocess
 
-from middlemen import find_program
+from basics import find_program
 
 # Waits for the end of its input, which comes however the tests end. The link is deleted by name,
 # because a namespace's links only go some time after the namespace.

@@ -9,8 +9,9 @@ import contenders
 import pytest
 import scenarios
 import support
+from basics import find_program
 from clients import Clients, Workers
-from middlemen import HAProxy, PgBouncer, find_program
+from middlemen import HAProxy, PgBouncer
 from outages import Outages
 from scenarios import Scenario, repeat, settings, through
 from support import later
