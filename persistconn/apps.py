@@ -3,7 +3,7 @@
 from django.apps import AppConfig
 from django.core import checks
 
-from persistconn import conf, control
+from persistconn import control, problems
 
 
 class PersistconnConfig(AppConfig):
@@ -19,5 +19,5 @@ def check_settings(app_configs=None, **kwargs):
     """persistconn.E001: a value is not allowed. persistconn.E002: there is no such setting."""
     return [
         checks.Error(problem.message, hint=problem.hint, id=problem.id)
-        for problem in conf.problems(has_apps=True)
+        for problem in problems.find_problems(has_apps=True)
     ]

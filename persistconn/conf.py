@@ -4,104 +4,16 @@
 """
 
 import functools
-import numbers
 import operator
-import re
 import sys
-from collections import namedtuple
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from persistconn.allowed import BOUNDS, DOTTED, INFINITY, SETTINGS, TEXT
+
 PREFIX = "PERSISTCONN_"
 PER_DATABASE = "PERSISTCONN"
-
-INFINITY = float("inf")
-
-#: A dotted path to a function, and SQL: nothing else has two words.
-DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+\Z")
-SQL = re.compile(r"\s*\S+\s+\S")
-
-TEXT = (type(""), type(b"".decode()))
-
-Setting = namedtuple("Setting", "default is_allowed allowed")
-Problem = namedtuple("Problem", "id message hint")
-
-
-def _is_number(value):
-    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    # This is false for NaN, too.
-    return is_real and -INFINITY < value < INFINITY
-
-
-def _is_not_negative(value):
-    return value is None or _is_number(value) and value >= 0
-
-
-def _is_positive(value):
-    return _is_number(value) and value > 0
-
-
-def _is_positive_or_none(value):
-    return value is None or _is_positive(value)
-
-
-def _is_wait(value):
-    return _is_number(value) and value >= 0
-
-
-def _is_count(least):
-    def is_count(value):
-        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        return value is None or whole and value >= least
-
-    return is_count
-
-
-def _is_whole(value):
-    return value is not None and _is_count(0)(value)
-
-
-def _is_flag(value):
-    return isinstance(value, bool)
-
-
-def _is_word(*words):
-    return lambda value: value in words
-
-
-def _is_reset(value):
-    if isinstance(value, TEXT):
-        return value == "session" or bool(DOTTED.match(value) or SQL.match(value))
-    return value is None or callable(value)
-
-
-SETTINGS = {
-    "MAX_AGE": Setting(600, _is_not_negative, "a number of seconds, 0 (off) or None (no limit)"),
-    "CHECK_AFTER": Setting(
-        1, _is_not_negative, "a number of seconds, 0 (before every reuse) or None (never)"
-    ),
-    "CHECK_TIMEOUT": Setting(2, _is_positive, "a number of seconds above 0"),
-    "MAX_CONNS": Setting(None, _is_count(1), "a whole number from 1 on or None (no bound)"),
-    "TIMEOUT": Setting(5, _is_wait, "a number of seconds or 0 (do not wait)"),
-    "MAX_KEPT": Setting(None, _is_count(0), "a whole number from 0 on or None (no bound)"),
-    "MIN_CONNS": Setting(0, _is_whole, "a whole number from 0 on"),
-    "CONNECT_DEADLINE": Setting(5, _is_wait, "a number of seconds or 0 (one try)"),
-    "RECONNECT": Setting("orm", _is_word("orm", "always", "never"), "'orm', 'always' or 'never'"),
-    "HELD_TOO_LONG": Setting(
-        None, _is_positive_or_none, "a number of seconds above 0 or None (never warn)"
-    ),
-    "MAX_IDLE": Setting(None, _is_positive_or_none, "a number of seconds above 0 or None (never)"),
-    "RELEASE_BEFORE_STREAMING": Setting(False, _is_flag, "True or False"),
-    "RESET": Setting(
-        None,
-        _is_reset,
-        "'session', SQL of two words or more, a function or its dotted path, or None (no reset)",
-    ),
-}
-
-#: MIN_CONNS connections must be allowed by each of these.
-BOUNDS = ("MAX_CONNS", "MAX_KEPT")
 
 NAMES = tuple(sorted(SETTINGS))
 
@@ -142,16 +54,18 @@ def of(database):
     values.max_age = _max_age(database, values.max_age)
     values.connect_deadline_is_set = _is_set(database, "CONNECT_DEADLINE")
     if values.reset is not None:
-        values.reset = _imported(values.reset, _given(database, "RESET")[0])
+        values.reset = imported(values.reset, label_and_value(database, "RESET")[0])
     if values.min_conns:
-        for message in _contradictions(database):
+        for message in contradictions(database):
             raise ImproperlyConfigured(message)
     return values
 
 
-def _contradictions(database):
+def contradictions(database):
     """Yield a message for each bound of a database that is below its MIN_CONNS."""
-    (label, least), bounds = _given(database, "MIN_CONNS"), [_given(database, n) for n in BOUNDS]
+    (label, least), bounds = label_and_value(database, "MIN_CONNS"), [
+        label_and_value(database, n) for n in BOUNDS
+    ]
     for other, bound in bounds:
         if bound is not None and least > bound:
             yield "%s is %r, but %s is %r; allowed: at most that." % (label, least, other, bound)
@@ -162,11 +76,11 @@ def _is_set(database, name):
 
 
 def _get(database, name):
-    label, value = _given(database, name)
-    return _valid(name, value, label)
+    label, value = label_and_value(database, name)
+    return valid(name, value, label)
 
 
-def _given(database, name):
+def label_and_value(database, name):
     """Return where a setting of a database was set, and its value."""
     own = database.get(PER_DATABASE)
     if own and name in own:
@@ -174,7 +88,7 @@ def _given(database, name):
     return PREFIX + name, getattr(settings, PREFIX + name, SETTINGS[name].default)
 
 
-def _imported(value, label):
+def imported(value, label):
     """Return the function at a dotted path, and any other value as it is.
 
     Raises ImproperlyConfigured if there is no such function, or if importing it fails.
@@ -213,67 +127,12 @@ def _max_age(database, ours):
     if for_django == 0 or "MAX_AGE" in (database.get(PER_DATABASE) or ()) or ours == 0:
         return ours
     # Django also accepts infinity, for no limit.
-    return None if for_django == INFINITY else _valid("MAX_AGE", for_django, "CONN_MAX_AGE")
+    return None if for_django == INFINITY else valid("MAX_AGE", for_django, "CONN_MAX_AGE")
 
 
-def _valid(name, value, label):
+def valid(name, value, label):
+    """Return a value that its setting allows. Raises ImproperlyConfigured, which names ``label``."""
     setting = SETTINGS[name]
     if setting.is_allowed(value):
         return value
     raise ImproperlyConfigured("%s is %r; allowed: %s." % (label, value, setting.allowed))
-
-
-def problems(has_apps=False):
-    """Yield a Problem for each mistake in the settings of this project.
-
-    ``has_apps``: whether the project's own modules can be imported already.
-    """
-    for label, values in _sources():
-        if not isinstance(values, dict):
-            message = "%s is %r; allowed: a dict of settings." % (label, values)
-            yield Problem("persistconn.E001", message, 'For example {"MAX_AGE": 60}.')
-            continue
-        for name in sorted(values):
-            problem = _problem(label % name, name, values[name], has_apps)
-            if problem is not None:
-                yield problem
-    for label, database in _combined():
-        for message in _contradictions(database):
-            hint = "Raise the bound, or lower MIN_CONNS."
-            yield Problem("persistconn.E001", label + message, hint)
-
-
-def _combined():
-    """Yield the project, and each database with bounds of its own, if all their values are good."""
-    names = ("MIN_CONNS",) + BOUNDS
-    databases = [
-        ("DATABASES['%s']: " % alias, d) for alias, d in sorted(settings.DATABASES.items())
-    ]
-    for label, database in [("", {})] + databases:
-        own = database.get(PER_DATABASE) or {}
-        if not isinstance(own, dict) or label and not any(name in own for name in names):
-            continue
-        if all(SETTINGS[name].is_allowed(_given(database, name)[1]) for name in names):
-            yield label, database
-
-
-def _sources():
-    ours = [name for name in dir(settings) if name.startswith(PREFIX)]
-    yield PREFIX + "%s", dict((name[len(PREFIX) :], getattr(settings, name)) for name in ours)
-    for alias, database in sorted(settings.DATABASES.items()):
-        values = database.get(PER_DATABASE, {})
-        label = "DATABASES['%s']['%s']" % (alias, PER_DATABASE)
-        yield label + "['%s']" if isinstance(values, dict) else label, values
-
-
-def _problem(label, name, value, has_apps):
-    if name not in SETTINGS:
-        hint = "The settings are %s." % ", ".join(sorted(SETTINGS))
-        return Problem("persistconn.E002", "%s is not a setting of persistconn." % label, hint)
-    try:
-        _valid(name, value, label)
-        if has_apps and name == "RESET":
-            _imported(value, label)
-    except ImproperlyConfigured as error:
-        hint = "Leave it out for the default, %r." % SETTINGS[name].default
-        return Problem("persistconn.E001", str(error), hint)

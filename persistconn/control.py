@@ -5,9 +5,10 @@ import threading
 
 from django.core.exceptions import ImproperlyConfigured
 
-from persistconn import background, conf, lifecycle, patches
+from persistconn import background, lifecycle, patches
 from persistconn.patching import Patcher
 from persistconn.pool.pools import no_counts
+from persistconn.problems import find_problems
 
 _lock = threading.RLock()
 _patcher = Patcher(patches.rows())
@@ -20,7 +21,7 @@ def install():
     Further calls patch nothing, and do not switch persistconn on again after ``disable()``.
     Raises ImproperlyConfigured if a setting has a bad value, and then patches nothing.
     """
-    problems = list(conf.problems())
+    problems = list(find_problems())
     if problems:
         raise ImproperlyConfigured(" ".join(problem.message for problem in problems))
     with _lock:

@@ -298,8 +298,8 @@ def test_max_conns_does_not_limit_sqlite_connections(tmpdir):
     [("MAX_CONNS", 0), ("MAX_CONNS", 1.5), ("TIMEOUT", None), ("MAX_KEPT", -1), ("MAX_IDLE", 0)],
 )
 def test_a_bad_value_of_a_limit_is_reported_with_its_setting(name, value):
-    from persistconn import conf
+    from persistconn import problems
 
     with settings_as(**{"PERSISTCONN_" + name: value}):
-        (problem,) = conf.problems()
+        (problem,) = problems.find_problems()
     assert problem.message.startswith("PERSISTCONN_%s is %r; allowed: a " % (name, value))

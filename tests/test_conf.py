@@ -12,11 +12,11 @@ from django.db import connections
 from support import settings_as
 
 import persistconn
-from persistconn import conf, databases
+from persistconn import conf, databases, problems
 
 
 def problem():
-    (found,) = conf.problems()
+    (found,) = problems.find_problems()
     return found
 
 
@@ -118,7 +118,7 @@ def test_a_lost_session_is_replaced_for_the_orm_by_default():
 @pytest.mark.parametrize("value", ["orm", "always", "never"])
 def test_reconnect_is_set_for_the_project_or_for_a_database(value):
     with settings_as(PERSISTCONN_RECONNECT=value):
-        assert list(conf.problems()) == []
+        assert list(problems.find_problems()) == []
         assert conf.of({}).reconnect == value
     assert conf.of({"PERSISTCONN": {"RECONNECT": value}}).reconnect == value
 
@@ -145,7 +145,7 @@ def test_nothing_is_reset_by_default():
 @pytest.mark.parametrize("value", [None, "session", "DISCARD ALL", "SELECT 1;SELECT 2", len])
 def test_a_reset_is_set_for_the_project_or_for_a_database(value):
     with settings_as(PERSISTCONN_RESET=value):
-        assert list(conf.problems()) == []
+        assert list(problems.find_problems()) == []
         assert conf.of({}).reset == value
     assert conf.of({"PERSISTCONN": {"RESET": value}}).reset == value
 
@@ -181,7 +181,9 @@ NO_FUNCTIONS = [
 @pytest.mark.parametrize("path, why", NO_FUNCTIONS)
 def test_a_path_to_no_function_is_reported_when_it_is_used(path, why):
     with settings_as(PERSISTCONN_RESET=path):
-        assert list(conf.problems()) == []  # at start, the project may not be ready to be imported
+        assert (
+            list(problems.find_problems()) == []
+        )  # at start, the project may not be ready to be imported
         with pytest.raises(ImproperlyConfigured) as raised:
             conf.of({})
     assert str(raised.value).startswith("PERSISTCONN_RESET is %r, and %s" % (path, why))

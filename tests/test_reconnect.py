@@ -510,10 +510,10 @@ def test_the_reconnect_of_a_database_overrides_the_reconnect_of_the_project():
 
 @pytest.mark.parametrize("value", ["sometimes", True, None, 1])
 def test_a_bad_value_of_reconnect_is_reported_with_the_allowed_values(value):
-    from persistconn import conf
+    from persistconn import problems
 
     with reconnect(value):
-        (problem,) = conf.problems()
+        (problem,) = problems.find_problems()
     assert problem.id == "persistconn.E001"
     assert problem.message.startswith("PERSISTCONN_RECONNECT is %r; allowed: " % (value,))
     assert all(rule in problem.message for rule in ("orm", "always", "never"))

@@ -29,7 +29,7 @@ from support import (
 )
 
 import persistconn
-from persistconn import compat, conf, databases
+from persistconn import compat, conf, databases, problems
 from persistconn.errors import PoolTimeout
 from persistconn.pool import housekeeper, spares
 from persistconn.pool.pool import Pool
@@ -606,7 +606,7 @@ def test_the_session_that_ends_first_is_replaced_first(clock, monkeypatch):
 @pytest.mark.parametrize("value", [None, -1, 1.5, "2", True])
 def test_a_bad_number_of_min_conns_is_reported_with_what_is_allowed(value):
     with settings_as(PERSISTCONN_MIN_CONNS=value):
-        (problem,) = conf.problems()
+        (problem,) = problems.find_problems()
     said = "PERSISTCONN_MIN_CONNS is %r; allowed: a whole number from 0 on." % (value,)
     assert problem.message == said
 
@@ -614,7 +614,7 @@ def test_a_bad_number_of_min_conns_is_reported_with_what_is_allowed(value):
 @pytest.mark.parametrize("bound", ["MAX_CONNS", "MAX_KEPT"])
 def test_min_conns_above_a_bound_is_reported_with_both_values(bound):
     with settings_as(**{"PERSISTCONN_MIN_CONNS": 5, "PERSISTCONN_" + bound: 3}):
-        (problem,) = conf.problems()
+        (problem,) = problems.find_problems()
         assert problem.id == "persistconn.E001"
         said = "PERSISTCONN_MIN_CONNS is 5, but PERSISTCONN_%s is 3; allowed: at most that."
         assert problem.message == said % bound
@@ -625,7 +625,7 @@ def test_min_conns_above_a_bound_is_reported_with_both_values(bound):
 def test_min_conns_of_the_project_above_a_bound_of_a_database_is_reported_with_its_alias():
     with settings_as(PERSISTCONN_MIN_CONNS=5):
         with database_as(PERSISTCONN={"MAX_CONNS": 3}):
-            (problem,) = conf.problems()
+            (problem,) = problems.find_problems()
     assert problem.message.startswith("DATABASES['default']: PERSISTCONN_MIN_CONNS is 5, but ")
     assert "PERSISTCONN['MAX_CONNS'] is 3" in problem.message
 
@@ -633,5 +633,5 @@ def test_min_conns_of_the_project_above_a_bound_of_a_database_is_reported_with_i
 def test_a_database_may_have_min_conns_within_its_own_bound():
     with settings_as(PERSISTCONN_MAX_CONNS=2):
         with database_as(PERSISTCONN={"MIN_CONNS": 3, "MAX_CONNS": 3}):
-            assert list(conf.problems()) == []
+            assert list(problems.find_problems()) == []
             assert conf.of(connections["default"].settings_dict).min_conns == 3

@@ -19,7 +19,7 @@ from site_urls import handler404, handler500, re_path  # noqa: F401
 from support import backends, database_as, end_of_work, settings_as, wait_until
 
 import persistconn
-from persistconn import compat, conf, lifecycle, streams
+from persistconn import compat, conf, lifecycle, problems, streams
 
 try:
     from django.urls import clear_url_caches
@@ -165,7 +165,7 @@ def test_streams_keep_their_connections_by_default():
 @pytest.mark.parametrize("value", [0, 1, None, "yes"])
 def test_a_setting_for_streams_other_than_true_and_false_is_refused(value):
     with settings_as(PERSISTCONN_RELEASE_BEFORE_STREAMING=value):
-        (problem,) = conf.problems()
+        (problem,) = problems.find_problems()
         with pytest.raises(ImproperlyConfigured):
             conf.of({})
     said = "PERSISTCONN_RELEASE_BEFORE_STREAMING is %r; allowed: True or False." % (value,)
