@@ -61,6 +61,7 @@ def _new_wrapper(pool, entry):
             held = lease.of(wrapper)
             held.database = _with_one_try(user)
             held.put(entry)
+            held.is_spare = True
             return wrapper
 
 

@@ -29,8 +29,8 @@ class Lease(object):
     """
 
     __slots__ = (
-        "wrapper database home entries cursors is_own has_sent is_registered is_lent is_set_up ref"
-        " __weakref__"
+        "wrapper database home entries cursors is_own has_sent is_registered is_lent is_set_up"
+        " is_spare ref __weakref__"
     ).split()
 
     def __init__(self, wrapper):
@@ -51,6 +51,8 @@ class Lease(object):
         self.is_set_up = False
         #: Whether code of the user's runs in the checkin, which holds the entry.
         self.is_lent = False
+        #: Whether the wrapper opens a connection for the pool (background.py), and is in no unit of work.
+        self.is_spare = False
         #: Whether Django's registry has the wrapper. If not, the code that made it must close it.
         self.is_registered = False
 

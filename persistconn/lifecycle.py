@@ -134,7 +134,7 @@ def open_new(wrapper, django_opens):
             entry.doom = "error"
         raise
     held.is_own = False  # receivers and backends set up every new connection alike
-    if entry is not None and connection_checked_out.receivers:
+    if entry is not None and connection_checked_out.receivers and not held.is_spare:
         _tell_receivers(wrapper, held, entry)
     return result
 
@@ -457,7 +457,8 @@ def _end(wrapper, held):
             entry.distrust()
         reason = reason or liveness.expired(entry, entry.used_at)
         reset = database.values.reset
-        if reason is None and (reset is not None or connection_checked_in.receivers):
+        is_asked = reset is not None or connection_checked_in.receivers
+        if reason is None and is_asked and not held.is_spare:
             reason = resetting.end(wrapper, entry, held, reset)
         entry.doom = reason
     finally:

@@ -203,6 +203,19 @@ def test_a_reset_leaves_what_a_receiver_of_connection_created_has_set():
 
 
 @on_postgresql
+def test_a_session_that_was_opened_in_the_background_is_restored_as_any_other():
+    with resetting(MIN_CONNS=2):
+        first = unit_of_work()
+        assert support.wait_until(lambda: persistconn.stats()["default"]["idle"] == 2)
+        before = tell("SHOW work_mem")
+        assert support.pid() != first
+        do("SET work_mem = '77kB'")
+        end_of_work()
+        assert tell("SHOW work_mem") == before
+    assert discarded("reset") == discarded("reset failed") == 0
+
+
+@on_postgresql
 @pytest.mark.skipif(django.VERSION < (4, 2), reason="assume_role came with 4.2")
 def test_a_reset_leaves_the_role_that_django_assumes():
     with resetting(), database_as(OPTIONS={"assume_role": "guest"}):

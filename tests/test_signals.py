@@ -110,6 +110,14 @@ def test_a_new_connection_is_set_up_before_it_is_checked_out():
     assert [signal for signal, _alias in sent] == [connection_created, connection_checked_out]
 
 
+def test_a_connection_that_is_opened_in_the_background_is_neither_checked_out_nor_in():
+    with support.settings_as(PERSISTCONN_MIN_CONNS=3):
+        with noted(connection_checked_out, connection_checked_in) as sent:
+            unit_of_work()
+            assert support.wait_until(lambda: numbers() == (0, 3))
+    assert len(sent) == 2
+
+
 def test_the_replacement_of_a_dead_connection_is_checked_out_too():
     with noted(connection_checked_out) as sent:
         before = support.orm_pid()
