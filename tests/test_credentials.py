@@ -487,6 +487,28 @@ def test_a_refused_password_makes_no_thread_wait(proxy, caplog):
     assert caplog.records == []
 
 
+def test_threads_that_wait_for_a_server_that_is_away_try_a_refused_password_twice_each(proxy):
+    def work():
+        refusal()
+        connections["default"].close()
+
+    def come_back():
+        assert wait_until(lambda: proxy.accepted > 1 + 4 + 2)
+        away.append(proxy.accepted)
+        proxy.answer = None
+
+    unit_of_work()
+    persistconn.drain()
+    change_password("second")
+    away, proxy.answer = [], chosen.refusal(*chosen.PASSING[0])
+    began = time.time()
+    with settings_as(PERSISTCONN_CONNECT_DEADLINE=30):
+        support.together(come_back, work, work, work, work)
+    assert time.time() - began < 30
+    # One try may have been under way when the server came back.
+    assert abs(proxy.accepted - away[0] - 2 * 4) <= 1
+
+
 # Other settings, other pool.
 
 

@@ -287,6 +287,16 @@ def test_no_write_fails_after_the_first_session_that_can_write(clock, server):
 
 
 @on_postgresql
+def test_drain_makes_the_next_write_reach_the_server_that_takes_writes(server):
+    assert write()
+    server.demote()
+    assert [write(), write()] == [False, False]
+    server.relieve()
+    persistconn.drain()
+    assert write()
+
+
+@on_postgresql
 def test_a_session_too_young_to_be_replaced_is_replaced_once_another_one_can_write(server):
     assert write()
     server.demote()
