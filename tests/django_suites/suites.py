@@ -23,7 +23,8 @@ RUNS = {
 }
 
 #: What may lie between Django and PostgreSQL: the class, its settings, and those of DATABASES. A pooler
-#: that keeps sessions would keep test databases from being dropped, also in stock Django.
+#: that keeps sessions would keep test databases from being dropped, also in stock Django. Pgpool-II
+#: refuses how psycopg 3 makes cursors of the server.
 POOLERS = {
     "pgbouncer": ("PgBouncer", {"pool_mode": "session", "server_lifetime": 0}, {}),
     "pgbouncer-transaction": (
@@ -31,7 +32,11 @@ POOLERS = {
         {"pool_mode": "transaction", "server_lifetime": 0},
         {"DISABLE_SERVER_SIDE_CURSORS": True},
     ),
-    "pgpool": ("Pgpool", {"num_init_children": 40}, {}),
+    "pgpool": (
+        "Pgpool",
+        {"num_init_children": 40, "connection_cache": "off"},
+        {"DISABLE_SERVER_SIDE_CURSORS": True},
+    ),
 }
 
 #: Suites beyond the matrix's cells on PostgreSQL, and their Pythons.

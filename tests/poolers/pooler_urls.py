@@ -68,7 +68,18 @@ def iterating(unit):
     checked(sorted(names), sorted(row.name for row in rows.iterator(chunk_size=10)))
 
 
+def refused_at_commit(unit):
+    """Breaks a constraint that is looked at when the transaction is committed."""
+
+    @in_a_transaction(using="default")
+    def work():
+        cursor = connection.cursor()
+        cursor.execute("INSERT INTO deferred VALUES (%s, 'nothing')", [unit.key])
+
+    work()
+
+
 urlpatterns = urlpatterns + [
     re_path("^%s/(.+)/$" % work.__name__, view_of(work))
-    for work in (answering, written_and_read, without_transactions, iterating)
+    for work in (answering, written_and_read, without_transactions, iterating, refused_at_commit)
 ]

@@ -8,7 +8,7 @@ import pytest
 import scenarios
 import support
 from clients import Clients, Workers
-from django.db import connection
+from comparing import error_of, in_stock_and_here
 from middlemen import PgBouncer, pgbouncer_version
 from scenarios import Scenario, number, through
 from watching import Console, Holder, PoolerClients, ServerSessions
@@ -87,30 +87,6 @@ def error_of_a_transaction():
         support.fetch("SELECT 1")
 
     return error_of(work)
-
-
-def error_of(work):
-    """The class and the text of the error that work raises, as a user sees it."""
-    try:
-        work()
-    except Exception as error:
-        return type(error), str(error)
-    finally:
-        # Before 1.6 Django would roll back a connection that the server has closed.
-        connection.close()
-        support.end_of_work()
-    return None, "no error"
-
-
-def in_stock_and_here(work):
-    """The results of some work while persistconn is off, and while it is on."""
-    persistconn.disable()
-    try:
-        stock = work()
-    finally:
-        support.end_of_work()
-        persistconn.enable()
-    return stock, work()
 
 
 # auth_query

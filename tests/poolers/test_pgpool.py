@@ -7,6 +7,7 @@ import signal
 import pytest
 import support
 from clients import Clients, Workers
+from comparing import error_of, in_stock_and_here
 from middlemen import Pgpool
 from scenarios import Scenario, number, repeat, settings, through
 from watching import ServerSessions, count_clients
@@ -104,3 +105,88 @@ def test_max_conns_keeps_more_threads_than_children_from_waiting_at_pgpool(clust
                         lambda: len(scenario.ledger.units) >= number(2000), 120
                     )
         scenario.require_success()
+
+
+only_psycopg3 = pytest.mark.skipif(
+    support.driver.__name__ != "psycopg", reason="psycopg2 makes cursors of the server by SQL alone"
+)
+
+
+@only_psycopg3
+def test_a_server_side_cursor_of_psycopg_3_fails_as_in_stock(cluster):
+    with Pgpool(cluster) as pooler, through(pooler):
+        stock, ours = in_stock_and_here(lambda: error_of(iterate))
+    assert stock == ours
+    assert "unable to execute Describe" in ours[1], ours
+
+
+def iterate():
+    from pooler_urls import Row
+
+    list(Row.objects.all().iterator(chunk_size=10))
+
+
+@pytest.mark.skipif(
+    not support.HAS_SERVER_SIDE_CURSORS, reason="iterator() uses cursors of the server since 1.11"
+)
+def test_iterators_without_server_side_cursors_read_all_rows(cluster):
+    with Scenario("Pgpool-II, iterator(), no server-side cursors") as scenario:
+        with Pgpool(cluster) as pooler, through(pooler):
+            with support.database_as(DISABLE_SERVER_SIDE_CURSORS=True):
+                with Workers(scenario.ledger, THREADS) as workers:
+                    for _ in repeat(50):
+                        workers.at_once("iterating")
+        scenario.require_success()
+    cluster.query("TRUNCATE ledger")
+
+
+@pytest.fixture
+def deferred(cluster):
+    """A table whose constraint is looked at by COMMIT."""
+    cluster.query(
+        "CREATE TABLE deferred (name text PRIMARY KEY,"
+        " other text REFERENCES deferred DEFERRABLE INITIALLY DEFERRED)"
+    )
+    yield
+    cluster.query("DROP TABLE deferred")
+
+
+def requests_after_refused_commits(cluster):
+    with Scenario("Pgpool-II, COMMIT refused by a constraint") as scenario:
+        with Pgpool(cluster) as pooler, through(pooler), Workers(scenario.ledger) as workers:
+            refused = [workers.do("refused_at_commit") for _ in repeat(10)]
+            after = [workers.do("reading")]
+        assert not any(unit.is_acknowledged for unit in refused)
+        return after
+
+
+def test_after_a_refused_commit_pgpool_wants_a_rollback_that_the_driver_does_not_know_of(
+    cluster, deferred
+):
+    with Pgpool(cluster) as pooler:
+        session = support.driver.connect(
+            host=pooler.host, port=pooler.port, user="postgres", dbname="postgres"
+        )
+        cursor = session.cursor()
+        cursor.execute("INSERT INTO deferred VALUES ('one', 'nothing')")
+        with pytest.raises(support.driver.IntegrityError):
+            session.commit()
+        with pytest.raises(support.driver.Error):
+            cursor.execute("SELECT 1")
+        session.close()
+
+
+def test_a_request_after_a_refused_commit_is_served_with_check_after_0(cluster, deferred):
+    with settings(CHECK_AFTER=0):
+        (after,) = requests_after_refused_commits(cluster)
+    assert after.is_acknowledged, after
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="an IntegrityError at COMMIT does not have persistconn check the connection, and the"
+    " driver takes it for idle",
+)
+def test_a_request_after_a_refused_commit_is_served(cluster, deferred):
+    (after,) = requests_after_refused_commits(cluster)
+    assert after.is_acknowledged, after
