@@ -16,7 +16,7 @@ from support import wait_until
 
 from persistconn import drivers, threads
 from persistconn.connecting import watchdog
-from persistconn.drivers.mysql import PyMySQL
+from persistconn.drivers.pymysql import PyMySQL
 from persistconn.fork import PerProcess
 
 any_driver = drivers.Driver()

@@ -6,9 +6,10 @@ gives nothing else.
 """
 
 from persistconn.drivers.base import Driver
-from persistconn.drivers.mysql import MySQL, PyMySQL
+from persistconn.drivers.mysql import MySQL
 from persistconn.drivers.postgresql import Psycopg2
 from persistconn.drivers.psycopg3 import Psycopg3
+from persistconn.drivers.pymysql import PyMySQL
 
 _by_package = {
     "MySQLdb": MySQL(),

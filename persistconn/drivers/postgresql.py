@@ -6,6 +6,7 @@ import os
 import re
 import weakref
 
+from persistconn.drivers import undoing
 from persistconn.drivers.base import IDLE, INERROR, Driver
 from persistconn.drivers.timeouts import capped_timeout
 
@@ -83,28 +84,7 @@ IS_READ_ONLY = "/*NO LOAD BALANCE*/SELECT 1 WHERE current_setting('transaction_r
 
 # The answers to that question at the opening, from servers that do not report it.
 _at_opening = weakref.WeakKeyDictionary()
-# Several statements without parameters make one round trip, in one implicit transaction, where
-# DISCARD ALL is not allowed. Names are qualified, because the session may have functions of its own.
-UNDO = (
-    "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *;"
-    " DISCARD TEMP; DISCARD SEQUENCES; %s; SELECT pg_catalog.pg_advisory_unlock_all(), "
-)
-# The parameters that somebody has set in this session, as calls that set them again. The role comes
-# last, because it may lack the rights for the others. pg_settings shows neither roles nor parameters
-# of the user's own, so that these must be named.
-SET_AGAIN = """
-SELECT pg_catalog.string_agg(
-    pg_catalog.format('pg_catalog.set_config(%%L, %%L, false)', name, setting), ', ' ORDER BY place
-) AS calls
-FROM (
-    SELECT 0 AS place, name, setting FROM pg_catalog.pg_settings
-    WHERE source = 'session' AND name NOT LIKE 'transaction%%'
-    UNION ALL SELECT place, name, pg_catalog.current_setting(name, true)
-    FROM pg_catalog.unnest(ARRAY[%s]) WITH ORDINALITY AS named (name, place)
-) AS set_by_now
-WHERE setting IS NOT NULL
-"""
-ROLES = ("session_authorization", "role")
+
 #: Characteristics of the next transaction, which only the client knows until it begins.
 CHARACTERISTICS = ("isolation_level", "readonly", "deferrable")
 
@@ -185,20 +165,17 @@ class Psycopg2(Driver):
         if self.status(raw) != IDLE:
             raw.cursor().execute("ROLLBACK")
 
-    #: Deallocates the statements that were prepared by SQL.
-    deallocate = "DEALLOCATE ALL"
-    set_again = SET_AGAIN
+    deallocating = undoing.ALL
 
     def undo_statement(self, raw, names):
-        names = ", ".join("'%s'" % name for name in tuple(names) + ROLES)
         with self._autocommit(raw):
             cursor = raw.cursor()
-            cursor.execute(self.set_again % names)
+            cursor.execute(undoing.question(names, self.deallocating))
             row = cursor.fetchone()
             cursor.close()
         # OPTIONS may ask for rows of another kind.
         calls = row["calls"] if isinstance(row, dict) else row[0]
-        return UNDO % self.deallocate + calls if calls else None
+        return undoing.statement(calls, self.deallocating) if calls else None
 
     def execute(self, raw, sql):
         with self._autocommit(raw):

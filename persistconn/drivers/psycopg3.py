@@ -1,24 +1,11 @@
 """psycopg 3."""
 
+from persistconn.drivers import undoing
 from persistconn.drivers.base import Driver
-from persistconn.drivers.postgresql import SET_AGAIN, Psycopg2
+from persistconn.drivers.postgresql import Psycopg2
 
 #: Seconds that a request to cancel a query may take.
 CANCEL_TIMEOUT = 2
-
-
-#: Those that were prepared by SQL. The driver uses its own ones again.
-DEALLOCATE = (
-    "DO $$DECLARE statement text; BEGIN FOR statement IN"
-    " SELECT name FROM pg_catalog.pg_prepared_statements WHERE from_sql"
-    " LOOP EXECUTE pg_catalog.format('DEALLOCATE %I', statement); END LOOP; END$$"
-)
-CAN_DEALLOCATE = """
-AND EXISTS (
-    SELECT 1 FROM pg_catalog.pg_language
-    WHERE lanname = 'plpgsql' AND pg_catalog.has_language_privilege(oid, 'USAGE')
-)
-"""
 
 
 class Psycopg3(Psycopg2):
@@ -44,8 +31,7 @@ class Psycopg3(Psycopg2):
         "server_cursor_factory",
     )
 
-    deallocate = DEALLOCATE
-    set_again = SET_AGAIN + CAN_DEALLOCATE
+    deallocating = undoing.BY_SQL
 
     def _execute_at_once(self, raw, sql):
         cursor = raw.cursor()
