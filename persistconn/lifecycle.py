@@ -4,7 +4,8 @@ A wrapper, Django's object behind ``connections[alias]``, is closed when a reque
 use is the checkout: the wrapper gets a live idle connection from the pool of its database, or lets
 Django open one. Before a later use outside a transaction, a dead connection is replaced if only
 the ORM has used it. The end of the work is the checkin: an open transaction is rolled back, the
-wrapper closes, and its connection goes back to the pool.
+session is reset if RESET says so (resetting.py), the wrapper closes, and its connection goes back to
+the pool.
 
 Each wrapper has a Lease (lease.py), and each connection an Entry (entry.py). The lease holds the
 entry from the checkout to the checkin. If an open wrapper has no entry, persistconn leaves it to
