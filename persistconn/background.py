@@ -14,6 +14,11 @@ from persistconn.work import works
 
 logger = logging.getLogger("persistconn")
 
+UNUSABLE = (
+    "Connections to database '%s' cannot be opened in the background: a receiver of"
+    " connection_created uses django.db.connection, and not the connection that it gets."
+)
+
 #: Seconds for new tries: none can begin, because the gate's first pause is at least as long.
 ONE_TRY = 0.01
 
@@ -45,11 +50,24 @@ def _open(wrapper, entry, before_release):
     try:
         dialect.open(wrapper, lifecycle.open_new)
         entry.slot.opened_in_background()
-        if entry.raw is not None:  # persistconn may be switched off by now
+        if _is_set_up_elsewhere(wrapper):
+            _refuse(entry)
+        elif entry.raw is not None:  # persistconn may be switched off by now
             before_release()
     finally:
         # It goes to the pool, as at the end of a request; the wrapper is left without it.
         lifecycle.checkin(wrapper, leaving=True)
+
+
+def _is_set_up_elsewhere(wrapper):
+    """Whether a receiver has used another connection of this alias, as ``connections[alias]`` is."""
+    others = [ref() for ref in list(works.mine.wrappers.values())]
+    return any(o is not None and o is not wrapper and o.alias == wrapper.alias for o in others)
+
+
+def _refuse(entry):
+    entry.doom, entry.pool.needs_requests = "error", True
+    logger.warning(UNUSABLE, compat.native_text(entry.pool.alias))
 
 
 def _new_wrapper(pool, entry):

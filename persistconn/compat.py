@@ -75,6 +75,12 @@ def after_fork_in_child(function):
         os.register_at_fork(after_in_child=function)
 
 
+def around_fork_in_parent(before, after):
+    """Have Python 3.7 and later call a function before each fork, and another after it."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=before, after_in_parent=after)
+
+
 # Each system has its own number for CLOCK_MONOTONIC.
 _CLOCKS = {"linux": 1, "darwin": 6, "freebsd": 4}
 

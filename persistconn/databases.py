@@ -11,6 +11,7 @@ from persistconn.pool.pools import Pools
 
 pools = Pools()
 compat.after_fork_in_child(pools.begin)
+compat.around_fork_in_parent(pools.pause, pools.resume)
 
 #: Database settings that do not affect the session. TEST and TEST_* do not affect it either.
 NOT_OF_THE_SESSION = ("ATOMIC_REQUESTS", "CONN_HEALTH_CHECKS", "CONN_MAX_AGE", conf.PER_DATABASE)

@@ -48,6 +48,8 @@ def checkout(wrapper):
     database = held.database_now(wrapper)
     if not database.is_kept:
         return
+    # Settings that were overridden for a while may have been the pool's, in another thread.
+    database.pool.values = database.values
     if held.entries:
         held.drop()
     home = join(wrapper, held)
@@ -123,7 +125,7 @@ def open_new(wrapper, django_opens):
             result = slot.pool.gate.call(Opening(wrapper, held.database, django_opens))
         entry = accounting.account_opened(wrapper, held, slot)
         if entry is not None:
-            entry.slot.created_seconds = compat.monotonic() - began
+            entry.slot.created_seconds += compat.monotonic() - began
             entry.carried = dialect.carried(wrapper, before, entry.pool.noted)
             dialect.commit_setup(wrapper, entry)
             if is_noted:

@@ -45,17 +45,19 @@ def open_and_note(wrapper, django_opens, names):
 
 def _noting_cursor(make, names, *args, **kwargs):
     cursor = make(*args, **kwargs)
-    execute = cursor.execute
-
-    def noting(sql, *more, **named):
-        names.update(OWN_NAME.findall(("%s %s %s" % (sql, more, named)).replace('"', "")))
-        return execute(sql, *more, **named)
-
-    try:
-        cursor.execute = noting
-    except AttributeError:
-        pass  # a backend's own cursor, written in C
+    for name in ("execute", "executemany", "callproc"):
+        try:
+            setattr(cursor, name, partial(_noting, getattr(cursor, name), cursor, names))
+        except AttributeError:
+            pass  # a backend's own cursor, written in C
     return cursor
+
+
+def _noting(method, cursor, names, sql, *more, **named):
+    # psycopg's compositions of SQL
+    text = sql.as_string(cursor.connection) if hasattr(sql, "as_string") else sql
+    names.update(OWN_NAME.findall(("%s %s %s" % (text, more, named)).replace('"', "")))
+    return method(sql, *more, **named)
 
 
 def note(entry, names):
@@ -91,7 +93,8 @@ def _execute(wrapper, entry, held, statement):
         with entry.driver.limit(entry.raw, entry.pool.values.check_timeout):
             entry.driver.execute(entry.raw, statement)
     except Exception as error:
-        if not entry.driver.is_its_error(entry.raw, error):
+        # A UnicodeError: the encoding that the user has told the session cannot express the statement.
+        if not (entry.driver.is_its_error(entry.raw, error) or isinstance(error, UnicodeError)):
             raise
         return _failed()
     held.is_own = True  # the statement may have begun a transaction

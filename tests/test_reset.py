@@ -203,6 +203,93 @@ def test_a_reset_leaves_what_a_receiver_of_connection_created_has_set():
 
 
 @on_postgresql
+@pytest.mark.parametrize("encoding", ["latin1", "sjis", "euc_jp", "sql_ascii"])
+def test_a_reset_restores_letters_beyond_ascii_from_any_encoding_of_the_client(encoding):
+    city = b"Z\xc3\xbcrich \xe2\x82\xac\\x".decode("utf-8")
+
+    def receive(connection, **kwargs):
+        connection.cursor().execute("SELECT set_config('app.city', %s, false)", [city])
+
+    with created(receive), resetting():
+        backend = unit_of_work()
+        do("SET client_encoding TO %s" % encoding)
+        end_of_work()
+        assert tell("SHOW app.city") == city
+        assert unit_of_work() == backend
+
+
+@on_postgresql
+def test_sql_of_the_users_own_beyond_ascii_may_meet_any_encoding_of_the_client():
+    city = b"\xe2\x82\xac".decode("utf-8")
+    with resetting("SELECT set_config('app.city', '%s', false)" % city):
+        for encoding in ("latin1", "utf8"):
+            do("SET client_encoding TO %s" % encoding)
+            end_of_work()
+            assert tell("SHOW client_encoding") in ("UTF8", "LATIN1")
+    assert discarded("reset failed") == 1
+
+
+def executed(cursor, connection):
+    cursor.execute("SELECT set_config(%s, 'blue', false)", ["app.tenant"])
+
+
+def executed_many(cursor, connection):
+    cursor.executemany("SELECT set_config('app.tenant', %s, false)", [["red"], ["blue"]])
+
+
+def called(cursor, connection):
+    cursor.callproc("set_config", ["app.tenant", "blue", False])
+
+
+def composed(cursor, connection):
+    sql = __import__(support.driver.__name__ + ".sql").sql
+    name = sql.SQL(".").join([sql.Identifier("app"), sql.Identifier("tenant")])
+    cursor.execute(sql.SQL("SET {} = 'blue'").format(name))
+
+
+@on_postgresql
+@pytest.mark.parametrize("way", [executed, executed_many, called, composed])
+def test_a_reset_leaves_a_parameter_of_the_users_own_however_it_was_set(way):
+    if way is called and (support.driver.__name__ == "psycopg" or django.VERSION < (1, 7)):
+        pytest.skip("there is no callproc()")
+
+    with created(lambda connection, **kwargs: way(connection.cursor(), connection)), resetting():
+        unit_of_work()
+        do("SET app.tenant = red")
+        end_of_work()
+        assert tell("SHOW app.tenant") == "blue"
+
+
+@on_postgresql
+def test_a_session_with_operators_of_its_own_is_noted_and_reset():
+    def receive(connection, **kwargs):
+        cursor = connection.cursor()
+        cursor.execute("CREATE SCHEMA IF NOT EXISTS odd")
+        cursor.execute(
+            "CREATE OR REPLACE FUNCTION odd.never(text, text) RETURNS boolean LANGUAGE sql"
+            " AS 'SELECT false'"
+        )
+        for operator in ("=", "~", "!~", "!~~"):
+            cursor.execute("DROP OPERATOR IF EXISTS odd.%s (text, text)" % operator)
+            cursor.execute(
+                "CREATE OPERATOR odd.%s (LEFTARG = text, RIGHTARG = text, FUNCTION = odd.never)"
+                % operator
+            )
+        cursor.execute("SET search_path = odd, public, pg_catalog")
+
+    with created(receive), resetting():
+        try:
+            backend = unit_of_work()
+            do("SET search_path = public")
+            end_of_work()
+            assert tell("SHOW search_path") == "odd, public, pg_catalog"
+            assert unit_of_work() == backend
+        finally:
+            end_of_work()
+            support.ask("DROP SCHEMA odd CASCADE", database=DATABASE)
+
+
+@on_postgresql
 def test_a_session_that_was_opened_in_the_background_is_restored_as_any_other():
     with resetting(MIN_CONNS=2):
         first = unit_of_work()

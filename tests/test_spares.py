@@ -4,13 +4,14 @@ from __future__ import absolute_import
 
 import contextlib
 import logging
+import os
 import threading
 
 import django
 import pytest
 import support
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
+from django.db import connection, connections
 from django.db.backends.signals import connection_created
 from proxy import Proxy
 from support import (
@@ -295,6 +296,20 @@ def test_a_child_has_min_conns_of_its_own_after_its_first_unit_of_work():
         assert set(pids_at_once(2)) == ours
 
 
+@pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="Python 3.7 has it")
+def test_a_fork_waits_for_a_connection_that_is_being_opened(received):
+    def work():
+        assert received.now == 0
+
+    received.may_go_on.clear()
+    with settings_as(PERSISTCONN_MIN_CONNS=2):
+        unit_of_work()
+        assert wait_until(lambda: received.now == 1)
+        with support.later(0.2, received.may_go_on.set):
+            assert in_child(work, seconds=20) == 0
+        assert are_idle(2)
+
+
 @pytest.mark.skipif(django.VERSION < (1, 4), reason="they cannot make one with this psycopg2")
 def test_a_test_database_can_be_made_and_dropped_while_connections_are_opened(received):
     wrapper = connections["default"]
@@ -360,6 +375,50 @@ def test_a_receiver_may_use_another_connection(received):
             assert wait_until(lambda: stats("other")["idle"] == 2)
     finally:
         connection_created.disconnect(use_another)
+
+
+@contextlib.contextmanager
+def opened(receive):
+    """Have a function called for each connection that is opened in the background."""
+
+    def receiver(connection, **kwargs):
+        if threading.current_thread().name == OPENER and connection.alias == "default":
+            receive(connection)
+
+    connection_created.connect(receiver)
+    try:
+        yield
+    finally:
+        persistconn.drain()
+        assert wait_until(lambda: openers() == [])
+        connection_created.disconnect(receiver)
+        for pool in databases.pools.all():
+            pool.needs_requests = False
+
+
+def test_none_is_opened_where_a_receiver_sets_up_djangos_own_connection_instead(received, log):
+    def set_up(its_argument):
+        cursor = connection.cursor()
+        cursor.execute("SELECT 1")
+        cursor.close()
+
+    with opened(set_up), settings_as(PERSISTCONN_MIN_CONNS=2):
+        first = unit_of_work()
+        assert wait_until(lambda: log.messages)
+        assert wait_until(lambda: stats()["idle"] == 1)
+        assert not wait_until(lambda: received.in_background() > 2, seconds=0.5)
+        assert unit_of_work() == first
+    assert "receiver of connection_created uses django.db.connection" in log.messages[0]
+
+
+def test_a_connection_whose_opening_changes_its_settings_is_not_opened_over_and_over(received):
+    def change(wrapper):
+        wrapper.settings_dict["OPTIONS"] = dict(wrapper.settings_dict["OPTIONS"], token=1)
+
+    with opened(change), settings_as(PERSISTCONN_MIN_CONNS=2):
+        unit_of_work()
+        assert wait_until(received.in_background)
+        assert not wait_until(lambda: received.in_background() > 1, seconds=0.2)
 
 
 def test_a_connection_that_is_being_opened_is_not_in_use(received):

@@ -182,10 +182,14 @@ class Psycopg2(Driver):
             self._execute_at_once(raw, sql)
 
     def _execute_at_once(self, raw, sql):
+        self._adopt_encoding(raw)
         Driver.execute(self, raw, sql)
+        self._adopt_encoding(raw)
+
+    def _adopt_encoding(self, raw):
+        """Have the driver use the session's encoding. It knows only the one that it was told itself."""
         encoding = self.parameter(raw, "client_encoding")
         if encoding:
-            # Else the driver would go on with one that the user told it.
             raw.set_client_encoding(encoding)
 
     @contextlib.contextmanager

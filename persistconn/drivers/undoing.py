@@ -11,14 +11,22 @@ UNDO = (
 
 # The parameters that somebody has set in this session, as calls that set them again. The role comes
 # last, because it may lack the rights for the others. pg_settings shows neither roles nor parameters
-# of the user's own, so that these must be named.
+# of the user's own, so that these must be named. Operators are qualified, too. The answer is in ASCII,
+# because the server will read it in the encoding that the user has told it by then.
 SET_AGAIN = """
 SELECT pg_catalog.string_agg(
-    pg_catalog.format('pg_catalog.set_config(%%L, %%L, false)', name, setting), ', ' ORDER BY place
+    CASE WHEN setting OPERATOR(pg_catalog.~) '[^ -~]' THEN
+        pg_catalog.format(
+            'pg_catalog.set_config(%%L, pg_catalog.convert_from(%%L, %%L), false)',
+            name, pg_catalog.convert_to(setting, encoding), encoding
+        )
+    ELSE pg_catalog.format('pg_catalog.set_config(%%L, %%L, false)', name, setting) END,
+    ', ' ORDER BY place
 ) AS calls
-FROM (
+FROM pg_catalog.getdatabaseencoding() AS encoding, (
     SELECT 0 AS place, name, setting FROM pg_catalog.pg_settings
-    WHERE source = 'session' AND name NOT LIKE 'transaction%%'
+    WHERE source OPERATOR(pg_catalog.=) 'session'
+    AND name OPERATOR(pg_catalog.!~) '^transaction'
     UNION ALL SELECT place, name, pg_catalog.current_setting(name, true)
     FROM pg_catalog.unnest(ARRAY[%s]) WITH ORDINALITY AS named (name, place)
 ) AS set_by_now
@@ -39,7 +47,7 @@ BY_SQL = Deallocating(
     """
     AND EXISTS (
         SELECT 1 FROM pg_catalog.pg_language
-        WHERE lanname = 'plpgsql' AND pg_catalog.has_language_privilege(oid, 'USAGE')
+        WHERE lanname OPERATOR(pg_catalog.=) 'plpgsql' AND pg_catalog.has_language_privilege(oid, 'USAGE')
     )
     """,
 )

@@ -51,7 +51,7 @@ class Pool(object):
     check_idle = staticmethod(liveness.check_idle)
 
     def __init__(self, values, key=None, alias=None, keeping=True, housekeeper=NOBODY):
-        #: The database's settings, from the Database object that joined the pool last.
+        #: The database's settings, from the Database object that joined or used the pool last.
         self.values = values
         self.key = key
         self.alias = alias
@@ -68,6 +68,8 @@ class Pool(object):
         self.generation = 0
         # The generation of the connection that was kept last: drain() leaves it behind.
         self._kept_generation = None
+        #: Whether connections that are opened in the background lack some of their setup.
+        self.needs_requests = False
         self.spare_pause = 0  # seconds between two tries in the background, while they fail
         self.next_spare_at = 0
         self._idle = []
@@ -263,6 +265,7 @@ class Pool(object):
 
     def discard(self, entry, reason):
         """Close an entry that is in use, and count it under its reason."""
+        entry.doom = reason
         try:
             # Close first: with the slot free earlier, MAX_CONNS could be exceeded.
             entry.close()

@@ -133,6 +133,14 @@ class Pools(object):
         """Have connections opened in the background. Return whether another round may need it."""
         return self._process.get().spares.replenish()
 
+    def pause(self):
+        """Return when no connection is being opened in the background. Before a fork."""
+        self._process.get().spares.pause()
+
+    def resume(self):
+        """Open connections in the background again. After a fork, in the parent."""
+        self._process.get().spares.resume()
+
     def start_housekeeper(self):
         """Start the housekeeper for a chore, unless it runs."""
         housekeeper = self._process.get().housekeeper

@@ -9,6 +9,7 @@ entry. It returns whether the pool could keep the connection; if not, its slot i
 """
 
 import os
+import time
 from functools import partial
 
 from persistconn import compat, threads
@@ -20,6 +21,9 @@ SHARE, LEAST = 0.1, 2
 #: Seconds from a failed try to the next one: the first pause, which doubles, and the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 1, 30
 
+#: Seconds that a fork waits at most for a connection that is being opened.
+PATIENCE = 1
+
 #: Stands for a connection that MIN_CONNS asks for: it replaces none.
 MISSING = object()
 
@@ -30,6 +34,21 @@ class Spares(object):
     def __init__(self, pools):
         self._pools = pools
         self._role = [self]  # the running thread pops it, so that only one runs
+        self._ident = None  # the thread that is opening a connection now
+        self._is_paused = False
+
+    def pause(self):
+        """Return when no connection is being opened, and open none until resume(). Before a fork.
+
+        A child that is forked meanwhile could find locks of libraries locked for ever.
+        """
+        self._is_paused = True
+        ends_at = compat.monotonic() + PATIENCE
+        while self._ident not in (None, compat.get_ident()) and compat.monotonic() < ends_at:
+            time.sleep(0.001)
+
+    def resume(self):
+        self._is_paused = False
 
     def replenish(self):
         """Start the thread if a connection is due. Return whether another one may become due."""
@@ -47,10 +66,18 @@ class Spares(object):
             return
         try:
             # Under gevent this greenlet also lives on in a forked child, and must end there.
-            while threads.alive and os.getpid() == pid and self._open_next():
+            while threads.alive and os.getpid() == pid and self._open_unless_paused():
                 pass
         finally:
             self._role.append(self)
+
+    def _open_unless_paused(self):
+        self._ident = compat.get_ident()
+        try:
+            # Asked after that: either pause() sees it, or this sees the pause.
+            return not self._is_paused and self._open_next()
+        finally:
+            self._ident = None
 
     def _open_next(self):
         """Open one connection. Return False if none is due, or none can be opened."""
@@ -88,7 +115,7 @@ def _note(pool, is_kept):
 
 def find_due(pool, now):
     """Return the entry of a pool to replace now, MISSING if one more must be opened, or None."""
-    if pool.is_retired or now < pool.next_spare_at:
+    if pool.is_retired or pool.needs_requests or now < pool.next_spare_at:
         return None
     slots, due = pool.slots(), None
     if pool.fills() and len(slots) < pool.values.min_conns:
@@ -139,7 +166,7 @@ def _has_traffic(pool, slot, now):
 
 def may_become_due(pool, now):
     """Whether a later round may find something due in a pool, though none is idle now."""
-    if pool.is_retired:
+    if pool.is_retired or pool.needs_requests:
         return False
     if pool.fills():
         return bool(pool.current_users())
