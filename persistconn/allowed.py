@@ -4,6 +4,8 @@ import numbers
 import re
 from collections import namedtuple
 
+from persistconn import compat
+
 INFINITY = float("inf")
 
 #: A dotted path to a function, and SQL: nothing else has two words.
@@ -60,7 +62,7 @@ def _is_word(*words):
 def _is_reset(value):
     if isinstance(value, TEXT):
         return value == "session" or bool(DOTTED.match(value) or SQL.match(value))
-    return value is None or callable(value)
+    return value is None or callable(value) and not compat.is_coroutine_function(value)
 
 
 SETTINGS = {

@@ -14,10 +14,8 @@ from persistconn.work import works
 
 logger = logging.getLogger("persistconn")
 
-UNUSABLE = (
-    "Connections to database '%s' cannot be opened in the background: a receiver of"
-    " connection_created uses django.db.connection, and not the connection that it gets."
-)
+UNUSABLE = "Connections to database '%s' cannot be opened in the background: %s"
+ELSEWHERE = "a receiver of connection_created uses django.db.connection, and not the connection that it gets."
 
 #: Seconds for new tries: none can begin, because the gate's first pause is at least as long.
 ONE_TRY = 0.01
@@ -29,7 +27,11 @@ def open_spare(pool, entry, before_release):
     Return whether the pool could keep it. If it was not opened, the entry's slot is free.
     ``before_release()`` is called with the connection open, and not yet in the pool.
     """
-    wrapper = _new_wrapper(pool, entry)
+    try:
+        wrapper = _new_wrapper(pool, entry)
+    except Exception as error:  # its class takes other arguments than Django's
+        _refuse(pool, error)
+        wrapper = None
     if wrapper is None:
         pool.remove(entry, "error")
         return False
@@ -50,11 +52,12 @@ def _open(wrapper, entry, before_release):
     try:
         dialect.open(wrapper, lifecycle.open_new)
         entry.slot.opened_in_background()
-        if _is_set_up_elsewhere(wrapper):
-            _refuse(entry)
-        elif entry.raw is not None:  # persistconn may be switched off by now
-            before_release()
     finally:
+        if _is_set_up_elsewhere(wrapper):
+            entry.doom = "error"
+            _refuse(entry.pool, ELSEWHERE)
+        elif entry.raw is not None and entry.doom is None:  # it may be switched off by now
+            before_release()
         # It goes to the pool, as at the end of a request; the wrapper is left without it.
         lifecycle.checkin(wrapper, leaving=True)
 
@@ -65,9 +68,9 @@ def _is_set_up_elsewhere(wrapper):
     return any(o is not None and o is not wrapper and o.alias == wrapper.alias for o in others)
 
 
-def _refuse(entry):
-    entry.doom, entry.pool.needs_requests = "error", True
-    logger.warning(UNUSABLE, compat.native_text(entry.pool.alias))
+def _refuse(pool, why):
+    pool.needs_requests = True
+    logger.warning(UNUSABLE, compat.native_text(pool.alias), why)
 
 
 def _new_wrapper(pool, entry):
@@ -86,7 +89,7 @@ def _new_wrapper(pool, entry):
 def _log(pool, error):
     """Log the first of several failures. Requests get errors of their own tries."""
     # The gate logs an outage.
-    if not pool.spare_pause and not pool.gate.is_open():
+    if not (pool.spare_pause or pool.needs_requests or pool.gate.is_open()):
         message = "A connection to database '%s' could not be opened in the background: %s"
         logger.warning(message, compat.native_text(pool.alias), error, exc_info=True)
 

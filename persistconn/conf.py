@@ -102,9 +102,9 @@ def imported(value, label):
     except Exception as error:
         why = "importing it failed: %s: %s" % (error.__class__.__name__, error)
     else:
-        if callable(found):
+        if callable(found) and SETTINGS["RESET"].is_allowed(found):
             return found
-        why = "it cannot be called"
+        why = "it is no function"
     allowed = SETTINGS["RESET"].allowed
     raise ImproperlyConfigured("%s is %r, and %s; allowed: %s." % (label, value, why, allowed))
 

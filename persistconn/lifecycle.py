@@ -224,9 +224,23 @@ def error_occurred(wrapper):
 
 
 def statement_failed(wrapper, error):
-    """Note a refused write. All sessions of the pool must show that they can write."""
+    """Note a refused write: all sessions of the pool must show that they can write. Note a refused
+    COMMIT, too: behind Pgpool-II a session is in a failed transaction then, and no driver knows it.
+    """
     for entry in lease.of(wrapper).entries[:]:
         if entry.raw is not None and entry.driver.cannot_write(error):
+            entry.pool.refused()
+        if dialect.is_in_manual_mode(wrapper):
+            entry.distrust()
+
+
+def rolling_back(wrapper):
+    """Note that an error occurred, before Django forgets it."""
+    if wrapper.errors_occurred:
+        error_occurred(wrapper)
+    for entry in lease.of(wrapper).entries[:]:
+        # Errors of psycopg 3's copy() do not pass Django.
+        if entry.raw is not None and entry.driver.has_refused(entry.raw):
             entry.pool.refused()
 
 
@@ -462,10 +476,22 @@ def _end(wrapper, held):
         reset = database.values.reset
         is_asked = reset is not None or connection_checked_in.receivers
         if reason is None and is_asked and not held.is_spare:
+            before = set(works.mine.wrappers)
             reason = resetting.end(wrapper, entry, held, reset)
+            _end_those_since(before)
         entry.doom = reason
     finally:
         lease.give_back(wrapper, entry)
+
+
+def _end_those_since(before):
+    """End the work on databases that a receiver or a reset has used, and the unit of work had not."""
+    work = works.mine
+    for key, ref in list(work.wrappers.items()):
+        wrapper = ref()
+        if key not in before and wrapper is not None:
+            checkin(wrapper)
+            work.ended(wrapper)
 
 
 def close(wrapper, django_closes):

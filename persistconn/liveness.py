@@ -97,15 +97,20 @@ def _ask(entry, now):
 def _is_replaced(entry, now):
     """Whether another session may be able to write where this one cannot.
 
-    As long as no server takes writes, a new session cannot write either. So a session that was
-    read-only from the beginning is replaced at most once in CHECK_AFTER seconds.
+    As long as no server takes writes, or if the users make their sessions read-only, a new session
+    cannot write either. So each is replaced at most once in CHECK_AFTER seconds.
     """
+    pool, check_after = entry.pool, entry.pool.values.check_after
+    check_after = LEAST_AGE if check_after is None else check_after
     # Behind a middleman the server's own reports can be another server's.
     if entry.driver.read_only(entry.raw) != "off":
-        if entry.was_read_only == "off" or entry.opened_at < entry.pool.writer_opened_at:
+        if entry.was_read_only == "off":
+            if now - pool.replacing_since >= check_after:
+                pool.replacing_since = now
+            return entry.opened_at <= pool.replacing_since
+        if entry.opened_at < pool.writer_opened_at:
             return True
-    check_after = entry.pool.values.check_after
-    return now - entry.opened_at >= (LEAST_AGE if check_after is None else check_after)
+    return now - entry.opened_at >= check_after
 
 
 def _peer_is_gone(events):

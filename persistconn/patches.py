@@ -212,6 +212,13 @@ TABLE = [
         "the driver's error says that a session cannot write any more; all statements pass here",
     ),
     HotWrap(CURSOR_CONNECTS, BACKENDS, WRAPPER + "_commit", wrappers.ending_a_transaction, TOLD),
+    OptionalWrap(
+        CURSOR_CONNECTS,
+        POSTGRES,
+        "DatabaseWrapper._commit",
+        wrappers.ending_a_transaction,
+        "after a refused COMMIT a check is due; this backend overrides the base class's method",
+    ),
     HotWrap(
         CURSOR_CONNECTS,
         BACKENDS,

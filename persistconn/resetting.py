@@ -9,6 +9,7 @@ import re
 from functools import partial
 
 from persistconn import transactions
+from persistconn.django_versions import dialect
 from persistconn.signals import connection_checked_in
 
 logger = logging.getLogger("persistconn")
@@ -34,13 +35,16 @@ def open_and_note(wrapper, django_opens, names):
     Among them are those of all parameters of the user's own, which PostgreSQL does not list.
     """
     own = wrapper.__dict__.get("cursor")
+    noting = partial(_noting_cursor, wrapper.cursor, names)
     try:
-        wrapper.cursor = partial(_noting_cursor, wrapper.cursor, names)
+        wrapper.cursor = noting
         return django_opens()
     finally:
-        wrapper.__dict__.pop("cursor", None)
-        if own is not None:
-            wrapper.cursor = own
+        # A receiver may have replaced it meanwhile.
+        if wrapper.__dict__.get("cursor") is noting:
+            del wrapper.cursor
+            if own is not None:
+                wrapper.cursor = own
 
 
 def _noting_cursor(make, names, *args, **kwargs):
@@ -125,7 +129,10 @@ def _lend(wrapper, entry, held, function, *args):
     finally:
         held.is_lent = False
     if wrapper.connection is not entry.raw:
+        held.drop()  # the function may have opened another
         return "closed by caller"
+    if dialect.is_in_a_block(wrapper):
+        dialect.leave_blocks(wrapper)
     reason = transactions.finish(wrapper, entry, held)
     held.is_own = held.is_own or was_own
     return reason

@@ -84,8 +84,8 @@ def making_cursor_and_connecting(original, switch):
 
 def rolling_back(original, switch):
     def rollback(wrapper):
-        if switch.is_on and wrapper.errors_occurred:
-            lifecycle.error_occurred(wrapper)
+        if switch.is_on:
+            lifecycle.rolling_back(wrapper)
         return original(wrapper)
 
     return rollback
@@ -118,7 +118,11 @@ def rolling_back_a_transaction(original, switch):
 
 def ending_a_transaction(original, switch):
     def end_transaction(wrapper):
-        original(wrapper)
+        try:
+            original(wrapper)
+        except Exception:
+            lifecycle.error_occurred(wrapper)
+            raise
         lifecycle.transaction_ended(wrapper)
 
     return end_transaction

@@ -82,7 +82,7 @@ def threads():
 @pytest.fixture
 def clock(monkeypatch):
     """persistconn's clock, which tests can put forward: waiting for MAX_AGE would take minutes."""
-    from persistconn import compat
+    from persistconn import compat, databases
 
     class Clock(object):
         ahead = 0
@@ -92,7 +92,11 @@ def clock(monkeypatch):
 
     clock, real = Clock(), compat.monotonic
     monkeypatch.setattr(compat, "monotonic", lambda: real() + clock.ahead)
-    return clock
+    yield clock
+    clock.ahead = 0
+    for pool in databases.pools.all():
+        # These moments may have been ahead of the real clock.
+        pool.next_spare_at, pool.replacing_since = 0, float("-inf")
 
 
 @pytest.fixture

@@ -174,7 +174,7 @@ def test_a_bad_value_of_reset_is_reported_with_the_allowed_values(value):
 NO_FUNCTIONS = [
     ("no_module.function", "importing it failed: "),
     ("posixpath.nothing", "importing it failed: AttributeError: "),
-    ("posixpath.sep", "it cannot be called"),
+    ("posixpath.sep", "it is no function"),
 ]
 
 

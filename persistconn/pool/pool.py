@@ -60,6 +60,8 @@ class Pool(object):
         self.refusals = 0  # how often older connections were to show that they can write
         # When the last one was opened that could write. None: none ever could, as on a replica.
         self.writer_opened_at = None
+        #: The beginning of the CHECK_AFTER seconds in which each read-only session is replaced once.
+        self.replacing_since = float("-inf")
         self._is_refused = False  # whether a write was refused since then
         self.users = set()  # weak references to the Database objects that use this pool
         self.noted = set()  # names of the wrapper attributes that opening a connection sets
@@ -157,7 +159,7 @@ class Pool(object):
 
     def _wait(self):
         waiter, began, waited = Waiter(), compat.monotonic(), 0
-        timeout = self.values.timeout
+        timeout = 0 if self._is_opener() else self.values.timeout
         try:
             while self._is_waiting(waiter, min(timeout - waited, SLICE)) and waited < timeout:
                 waited = compat.monotonic() - began
@@ -438,9 +440,14 @@ class Pool(object):
         else:
             entry.jitter = 0
 
+    def _is_opener(self):
+        """Whether this thread is opening a connection in the background: it must not wait for another."""
+        me = compat.get_ident()
+        return any(slot.opener == me for slot in list(self._slots))
+
     def opening_in_background(self):
         """Return how many connections are being opened in the background: 0 or 1."""
-        return len([slot for slot in list(self._slots) if slot.is_in_background])
+        return len([slot for slot in list(self._slots) if slot.opener is not None])
 
     def in_use(self):
         """Return the slots of the connections in use, or about to be opened."""
@@ -478,7 +485,7 @@ class Pool(object):
         # Meanwhile one may have been freed and another taken: only one of them is there now.
         there = set(list(self._slots))
         slots = [slot for slot in taken if slot in there]
-        in_use = max(0, len([slot for slot in slots if not slot.is_in_background]) - idle)
+        in_use = max(0, len([slot for slot in slots if slot.opener is None]) - idle)
         since = [slot.taken_at for slot in slots]
         now = compat.monotonic()
         return {

@@ -19,7 +19,7 @@ class Slot(object):
         "is_open",
         "is_counted",
         "is_shut_down",
-        "is_in_background",
+        "opener",
         "reused_before",
         "reused",
         "taken_at",
@@ -37,8 +37,8 @@ class Slot(object):
         self.is_open = False  # whether its connection has been counted as opened
         self.is_counted = False  # whether its connection's end has been counted under a reason
         self.is_shut_down = False  # whether its connection is of no use to whoever is inside it
-        # Whether the background thread (spares.py) is opening or closing its connection.
-        self.is_in_background = False
+        # The ident of the background thread (spares.py) that has its connection, or None.
+        self.opener = None
         # The value of ``reused`` when that thread opened the connection. None: it did not open it.
         self.reused_before = None
         self._warned_at = self._entry = self._watched = None
@@ -54,6 +54,7 @@ class Slot(object):
 
     def given_back(self, now=None):
         """Note the end of a checkout, at this moment if no other is given."""
+        self.opener = None
         taken_at, self.taken_at = self.taken_at, None
         if taken_at is not None:
             self.used_seconds += (now or self._clock()) - taken_at
@@ -77,12 +78,12 @@ class Slot(object):
         return self._entry() is not None
 
     def in_background(self):
-        """Note that the background thread opens or closes its connection, which nobody holds."""
-        self.is_in_background, self.taken_at = True, None
+        """Note that this thread opens or closes its connection in the background: nobody holds it."""
+        self.opener, self.taken_at = compat.get_ident(), None
 
     def opened_in_background(self):
         """Note that its connection goes to the pool, without a user so far."""
-        self.is_in_background, self.reused_before = False, self.reused
+        self.reused_before = self.reused
 
     def was_used(self):
         """Whether a unit of work has had its connection."""

@@ -149,7 +149,7 @@ def _lead(max_age, slots):
 
 def _lives(pool, slot, entry):
     """Whether a connection is open, and has neither ended nor been replaced already."""
-    if entry.raw is None or slot.is_in_background or entry.doom is not None or not entry.jitter:
+    if entry.raw is None or slot.opener is not None or entry.doom is not None or not entry.jitter:
         return False
     return entry.generation == pool.generation and pool.may_be_replaced(entry)
 
