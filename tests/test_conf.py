@@ -12,7 +12,7 @@ from django.db import connections
 from support import settings_as
 
 import persistconn
-from persistconn import conf, databases, problems
+from persistconn import compat, conf, databases, problems
 
 
 def problem():
@@ -170,6 +170,14 @@ def test_a_bad_value_of_reset_is_reported_with_the_allowed_values(value):
     assert (found.id, found.hint) == ("persistconn.E001", "Leave it out for the default, None.")
 
 
+@pytest.mark.skipif(not compat.HAS_COROUTINES, reason="Python 2 has no coroutines")
+def test_a_coroutine_function_is_no_reset():
+    namespace = {}
+    exec("async def reset(connection): pass", namespace)
+    with settings_as(PERSISTCONN_RESET=namespace["reset"]):
+        assert "allowed: 'session', SQL" in problem().message
+
+
 #: Paths to no function, and why.
 NO_FUNCTIONS = [
     ("no_module.function", "importing it failed: "),
@@ -181,9 +189,8 @@ NO_FUNCTIONS = [
 @pytest.mark.parametrize("path, why", NO_FUNCTIONS)
 def test_a_path_to_no_function_is_reported_when_it_is_used(path, why):
     with settings_as(PERSISTCONN_RESET=path):
-        assert (
-            list(problems.find_problems()) == []
-        )  # at start, the project may not be ready to be imported
+        # At start, the project may not be ready to be imported.
+        assert list(problems.find_problems()) == []
         with pytest.raises(ImproperlyConfigured) as raised:
             conf.of({})
     assert str(raised.value).startswith("PERSISTCONN_RESET is %r, and %s" % (path, why))

@@ -419,6 +419,39 @@ def test_a_session_in_use_is_never_asked_without_a_refused_write(clock, server, 
 
 
 @on_postgresql
+@on_postgresql
+def test_sessions_that_their_users_make_read_only_are_replaced_once_in_check_after(clock):
+    def browse():
+        connection.cursor().execute("SET default_transaction_read_only = on")
+        support.BEFORE_1_6 and connection._commit()
+        return write()
+
+    with database_as(OPTIONS=support.chosen.own_option("browser %d" % next(numbers))):
+        assert write()
+        opened = stats("opened")
+        assert not any([browse() for _ in range(10)])
+        assert stats("opened") <= opened + 1
+        clock.forward(2)
+        assert not any([browse() for _ in range(10)])
+        assert stats("opened") <= opened + 2
+
+
+@pytest.mark.skipif(support.driver.__name__ != "psycopg", reason="psycopg 3 has such a copy()")
+def test_a_refused_copy_in_a_transaction_is_noted(moved):
+    before = orm_pid()
+    moved()
+    with pytest.raises(support.driver.Error):
+        in_transaction(copy_a_row)()
+    end_of_work()
+    assert pid() != before
+
+
+def copy_a_row():
+    with connection.cursor() as cursor:
+        with cursor.copy("COPY item (name) FROM STDIN") as copy:
+            copy.write_row(["one"])
+
+
 def test_a_read_only_transaction_of_the_users_own_costs_no_session(server):
     before = orm_pid()
 

@@ -4,6 +4,7 @@ from __future__ import absolute_import
 
 import contextlib
 import logging
+from functools import partial
 
 import django
 import pytest
@@ -610,6 +611,54 @@ def test_a_function_may_close_the_connection_or_end_the_work():
             unit_of_work()
             assert persistconn.stats()["default"]["in_use"] == 0
             assert support.is_idle()
+
+
+def test_a_function_may_use_another_database_and_its_connection_is_given_back():
+    def use_another(wrapper):
+        fetch("SELECT 1", "other")
+
+    with resetting(use_another):
+        unit_of_work()
+    assert persistconn.stats()["other"]["in_use"] == 0
+    assert persistconn.stats()["other"]["idle"] == 1
+
+
+def test_a_function_that_closes_the_connection_and_takes_another_holds_none_afterwards():
+    def close_and_use(wrapper):
+        wrapper.close()
+        wrapper.cursor().execute("SELECT 1")
+
+    with resetting(close_and_use):
+        unit_of_work()
+        assert support.wait_until(lambda: support.backends() == [])
+        assert persistconn.stats()["default"]["in_use"] == 0
+
+
+@pytest.mark.skipif(BEFORE_1_6, reason="atomic() came with 1.6")
+def test_an_atomic_block_that_a_function_leaves_open_is_not_the_next_ones():
+    from django.db import transaction
+
+    def begin(wrapper):
+        transaction.atomic().__enter__()
+
+    with resetting(begin):
+        backend = unit_of_work()
+        assert not connection.in_atomic_block
+        assert unit_of_work() == backend
+
+
+def test_a_receiver_of_connection_created_may_replace_the_method_cursor():
+    def receive(connection, **kwargs):
+        connection.cursor = traced = partial(connection.cursor)
+        replaced.append(traced)
+
+    replaced = []
+    with created(receive), resetting():
+        unit_of_work()
+        try:
+            assert connections["default"].__dict__["cursor"] is replaced[0]
+        finally:
+            del connections["default"].cursor
 
 
 @pytest.mark.parametrize("path", ["test_reset.nothing", "no_module.function", "test_reset.TIMES"])

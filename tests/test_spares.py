@@ -142,6 +142,18 @@ def test_min_conns_are_not_opened_before_the_first_unit_of_work_ends():
         assert are_idle(3)
 
 
+@pytest.mark.skipif(support.BEFORE_1_6, reason="connect() came with 1.6")
+def test_min_conns_are_opened_after_a_test_that_may_use_no_database():
+    wrapper = connections["default"]
+    wrapper.connect = wrapper.connect  # as Django's SimpleTestCase leaves it
+    try:
+        with settings_as(PERSISTCONN_MIN_CONNS=2):
+            unit_of_work()
+            assert are_idle(2)
+    finally:
+        del wrapper.connect
+
+
 def test_min_conns_are_kept_where_no_session_can_become_too_old():
     with settings_as(PERSISTCONN_MIN_CONNS=2, PERSISTCONN_MAX_AGE=None):
         unit_of_work()
@@ -409,6 +421,38 @@ def test_none_is_opened_where_a_receiver_sets_up_djangos_own_connection_instead(
         assert not wait_until(lambda: received.in_background() > 2, seconds=0.5)
         assert unit_of_work() == first
     assert "receiver of connection_created uses django.db.connection" in log.messages[0]
+
+
+def test_a_receiver_that_waits_for_a_second_connection_in_vain_is_told_so_at_once(received, log):
+    is_taken = threading.Event()
+
+    def set_up(its_argument):
+        is_taken.wait(10)
+        support.fetch("SELECT 1")
+
+    with database_as(PERSISTCONN={"MAX_CONNS": 2, "MIN_CONNS": 2, "TIMEOUT": 60}):
+        with opened(set_up):
+            unit_of_work()
+            pid()
+            is_taken.set()
+            assert wait_until(lambda: "uses django.db.connection" in "".join(log.messages))
+            end_of_work()
+
+
+def test_none_is_opened_by_a_class_that_cannot_be_made_as_django_makes_it(log):
+    wrapper = connections["default"]
+
+    class Special(wrapper.__class__):
+        def __init__(self, settings, alias, more):
+            super(Special, self).__init__(settings, alias)
+
+    with support.wrapper_as(Special(wrapper.settings_dict, "default", 1)):
+        with settings_as(PERSISTCONN_MIN_CONNS=2):
+            first = unit_of_work()
+            assert wait_until(lambda: log.messages)
+            assert unit_of_work() == first
+            assert are_idle(1)
+    assert "cannot be opened in the background" in log.messages[0]
 
 
 def test_a_connection_whose_opening_changes_its_settings_is_not_opened_over_and_over(received):

@@ -26,7 +26,7 @@ SELECT pg_catalog.string_agg(
 FROM pg_catalog.getdatabaseencoding() AS encoding, (
     SELECT 0 AS place, name, setting FROM pg_catalog.pg_settings
     WHERE source OPERATOR(pg_catalog.=) 'session'
-    AND name OPERATOR(pg_catalog.!~) '^transaction'
+    AND name OPERATOR(pg_catalog.!~) '^transaction_(isolation|read_only|deferrable)$'
     UNION ALL SELECT place, name, pg_catalog.current_setting(name, true)
     FROM pg_catalog.unnest(ARRAY[%s]) WITH ORDINALITY AS named (name, place)
 ) AS set_by_now

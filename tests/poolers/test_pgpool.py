@@ -176,17 +176,6 @@ def test_after_a_refused_commit_pgpool_wants_a_rollback_that_the_driver_does_not
         session.close()
 
 
-def test_a_request_after_a_refused_commit_is_served_with_check_after_0(cluster, deferred):
-    with settings(CHECK_AFTER=0):
-        (after,) = requests_after_refused_commits(cluster)
-    assert after.is_acknowledged, after
-
-
-@pytest.mark.xfail(
-    strict=True,
-    reason="an IntegrityError at COMMIT does not have persistconn check the connection, and the"
-    " driver takes it for idle",
-)
 def test_a_request_after_a_refused_commit_is_served(cluster, deferred):
     (after,) = requests_after_refused_commits(cluster)
     assert after.is_acknowledged, after
