@@ -226,7 +226,11 @@ def statement_failed(wrapper, error):
     COMMIT, too: behind Pgpool-II a session is in a failed transaction then, and no driver knows it.
     """
     for entry in lease.of(wrapper).entries[:]:
-        if entry.raw is not None and entry.driver.cannot_write(error):
+        if entry.raw is None:
+            continue
+        if not (entry.driver.is_its_error(entry.raw, error) or transactions.is_djangos(error)):
+            continue
+        if entry.driver.cannot_write(error):
             entry.pool.refused()
         if dialect.is_in_manual_mode(wrapper):
             entry.distrust()

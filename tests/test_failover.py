@@ -560,3 +560,23 @@ def test_of_the_options_that_prevent_a_statement_only_read_only_counts(code, opt
     text = "The MariaDB server is running with the %s option so it cannot execute this statement"
     driver = drivers.of_module(support.driver)
     assert driver.cannot_write(support.driver.OperationalError(code, text % option)) is cannot
+
+
+class Odd(Exception):
+    """An error whose attributes are of no use."""
+
+    args = None
+
+    @property
+    def sqlstate(self):
+        raise ValueError("asked")
+
+    pgcode = sqlstate
+
+
+@since_1_6
+def test_an_error_that_is_not_the_drivers_passes_as_it_is():
+    pid()
+    with pytest.raises(Odd):
+        with connection.wrap_database_errors:
+            raise Odd()

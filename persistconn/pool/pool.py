@@ -376,7 +376,7 @@ class Pool(object):
         if not keeping:
             self.drain()
             for slot in list(self._slots):
-                if slot.is_taken and self._free(slot):
+                if slot.is_taken and self._free(slot) and slot.is_open:
                     self._count("closed by caller")
 
     # For connections that are opened in the background: spares.py decides which.
