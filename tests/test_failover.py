@@ -580,3 +580,4 @@ def test_an_error_that_is_not_the_drivers_passes_as_it_is():
     with pytest.raises(Odd):
         with connection.wrap_database_errors:
             raise Odd()
+    end_of_work()

@@ -96,21 +96,24 @@ class Spares(object):
             pool.remove(entry, "error")
             return False
         retire = bool if old is None else partial(pool.retire, old)
-        is_kept = False
+        is_kept, began = False, compat.monotonic()
         try:
             is_kept = self._pools.open_spare(pool, entry, retire)
         finally:
-            _note(pool, is_kept)
+            _note(pool, is_kept, compat.monotonic() - began)
         return is_kept
 
 
-def _note(pool, is_kept):
-    """Note how a try ended. After a failure, the next one has to wait."""
+def _note(pool, is_kept, took):
+    """Note how a try ended. After a failure of ``took`` seconds, the next one has to wait.
+
+    It waits longer than that, so that a server which does not answer leaves time for others.
+    """
     if is_kept:
         pool.spare_pause = pool.next_spare_at = 0
     else:
         pool.spare_pause = min(2 * pool.spare_pause or FIRST_PAUSE, LONGEST_PAUSE)
-        pool.next_spare_at = compat.monotonic() + pool.spare_pause
+        pool.next_spare_at = compat.monotonic() + max(pool.spare_pause, 2 * took)
 
 
 def find_due(pool, now):
