@@ -7,9 +7,6 @@ A check returns the reason to discard the connection ("age", "idle", "dead", "ch
 from persistconn import compat
 from persistconn.drivers.base import UNKNOWN
 
-#: The default of CHECK_AFTER, in seconds, for where it is None.
-LEAST_AGE = 1
-
 
 def expired(entry, now):
     """Return "age" if a connection has reached MAX_AGE, less its jitter, "idle" if MAX_IDLE.
@@ -79,38 +76,19 @@ def check(entry, now, status, is_idle=False):
 def _ask(entry, now):
     """Return why the server's answer forbids to use the connection, or None if it does not."""
     pool, driver, timeout = entry.pool, entry.driver, entry.pool.values.check_timeout
-    refusals = pool.refusals
-    if entry.refusals_at_check == refusals:
+    doubts = pool.writing.doubts
+    if entry.doubts_at_check == doubts:
         return None if driver.ping(entry.raw, timeout, entry.probe) else "check failed"
     answer = driver.ask_read_only(entry.raw, timeout)
     if answer is None:
         return "check failed"
     if answer == "on":
-        if entry.refusals_at_check is None:
+        if entry.doubts_at_check is None:
             pool.refused()  # nobody has seen the code of its error
-        if _is_replaced(entry, now):
+        if pool.writing.replaces(entry, now):
             return "read only"
-    entry.refusals_at_check = refusals
+    entry.doubts_at_check = doubts
     return None
-
-
-def _is_replaced(entry, now):
-    """Whether another session may be able to write where this one cannot.
-
-    As long as no server takes writes, or if the users make their sessions read-only, a new session
-    cannot write either. So each is replaced at most once in CHECK_AFTER seconds.
-    """
-    pool, check_after = entry.pool, entry.pool.values.check_after
-    check_after = LEAST_AGE if check_after is None else check_after
-    # Behind a middleman the server's own reports can be another server's.
-    if entry.driver.read_only(entry.raw) != "off":
-        if entry.was_read_only == "off":
-            if now - pool.replacing_since >= check_after:
-                pool.replacing_since = now
-            return entry.opened_at <= pool.replacing_since
-        if entry.opened_at < pool.writer_opened_at:
-            return True
-    return now - entry.opened_at >= check_after
 
 
 def _peer_is_gone(events):

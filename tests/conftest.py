@@ -96,7 +96,7 @@ def clock(monkeypatch):
     clock.ahead = 0
     for pool in databases.pools.all():
         # These moments may have been ahead of the real clock.
-        pool.next_spare_at, pool.replacing_since = 0, float("-inf")
+        pool.next_spare_at, pool.writing.replacing_since = 0, float("-inf")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ class Entry(object):
 
     __slots__ = (
         "raw driver pool slot lease pid is_idle generation opened_at jitter used_at poll is_blind"
-        " flags doom carried read_only_by losses_at_check refusals_at_check was_read_only probe"
+        " flags doom carried read_only_by losses_at_check doubts_at_check was_read_only probe"
         " undo __weakref__"
     ).split()
 
@@ -44,7 +44,7 @@ class Entry(object):
         # since, ping again.
         self.losses_at_check = self.pool.losses
         # The same for refused writes; if that has changed, ask whether the session can write.
-        self.refusals_at_check = self.pool.refusals
+        self.doubts_at_check = self.pool.writing.doubts
         self.jitter = 1 - JITTER * random.random()
         fd = driver.fileno(raw)
         self.poll = list if fd is None else compat.poller(fd)
@@ -65,8 +65,8 @@ class Entry(object):
 
     def doubt(self):
         """Have the session show that it can write before its next use. Not on a replica."""
-        if self.pool.writer_opened_at is not None:
-            self.losses_at_check = self.refusals_at_check = None
+        if self.pool.writing.is_possible():
+            self.losses_at_check = self.doubts_at_check = None
 
     def is_read_only(self):
         """Whether the session is read-only although OPTIONS ask for one that can write."""

@@ -21,6 +21,7 @@ from persistconn.connecting.gate import Gate
 from persistconn.pool.entry import Entry
 from persistconn.pool.slot import Slot
 from persistconn.pool.waiter import Exhausted, Waiter
+from persistconn.pool.writing import Writing
 
 logger = logging.getLogger("persistconn")
 
@@ -57,12 +58,7 @@ class Pool(object):
         self.alias = alias
         self.gate = Gate()
         self.losses = 0
-        self.refusals = 0  # how often older connections were to show that they can write
-        # When the last one was opened that could write. None: none ever could, as on a replica.
-        self.writer_opened_at = None
-        #: The beginning of the CHECK_AFTER seconds in which each read-only session is replaced once.
-        self.replacing_since = float("-inf")
-        self._is_refused = False  # whether a write was refused since then
+        self.writing = Writing()
         self.users = set()  # weak references to the Database objects that use this pool
         self.noted = set()  # names of the wrapper attributes that opening a connection sets
         self._keeping = keeping
@@ -324,24 +320,13 @@ class Pool(object):
 
     def refused(self):
         """Note that a session cannot write. The others are asked, but not those of a replica."""
-        if self.writer_opened_at is not None:
-            self._is_refused = True
-            self._doubt_all()
+        if self.writing.refused():
+            self.losses += 1
 
     def can_write(self, entry):
-        """Note that an entry could write when it was opened.
-
-        After a refused write it may be the first on another server. So the others are asked again.
-        """
-        self.writer_opened_at = entry.opened_at
-        if self._is_refused:
-            self._is_refused = False
-            self._doubt_all()
-
-    def _doubt_all(self):
-        # In this order, because a check reads ``losses`` first.
-        self.refusals += 1
-        self.losses += 1
+        """Note that an entry could write when it was opened."""
+        if self.writing.began(entry):
+            self.losses += 1
 
     def drain(self):
         """Close all idle connections now, and those in use when they are released."""
