@@ -20,6 +20,9 @@ ELSEWHERE = "a receiver of connection_created uses django.db.connection, and not
 #: Seconds for new tries: none can begin, because the gate's first pause is at least as long.
 ONE_TRY = 0.01
 
+#: Seconds that the try may take if CONNECT_DEADLINE does not say it.
+TRY_LIMIT = 5
+
 
 def open_spare(pool, entry, before_release):
     """Open the connection of a pool's new entry, and give it to the pool.
@@ -104,7 +107,11 @@ def _copied(settings):
 def _with_one_try(database):
     """Return a copy of a Database that lets the gate try once, and never without a time limit."""
     database = copy.copy(database)
-    database.values = copy.copy(database.values)
-    database.values.connect_deadline = ONE_TRY
-    database.values.connect_deadline_is_set = False
+    given, database.values = database.values, copy.copy(database.values)
+    values = database.values
+    values.connect_deadline, values.connect_deadline_is_set = ONE_TRY, False
+    values.try_limit = given.connect_deadline or TRY_LIMIT
+    if given.max_conns is not None:
+        # A request may be waiting for the slot.
+        values.try_limit = min(values.try_limit, max(1, given.timeout / 2.0))
     return database

@@ -15,6 +15,9 @@ from persistconn.allowed import BOUNDS, DOTTED, INFINITY, SETTINGS, TEXT
 PREFIX = "PERSISTCONN_"
 PER_DATABASE = "PERSISTCONN"
 
+#: psycopg_pool and HikariCP have the same default timeout for a try to connect, in seconds.
+TRY_LIMIT = 30
+
 NAMES = tuple(sorted(SETTINGS))
 
 
@@ -23,7 +26,8 @@ class Values(object):
 
     # Every checkout reads some of them, which takes three times as long from a namedtuple.
     # connect_deadline_is_set: whether the user set CONNECT_DEADLINE. Then it limits each try, too.
-    __slots__ = tuple(map(str.lower, NAMES)) + ("connect_deadline_is_set",)
+    # try_limit: seconds that a try may take, unless the user's connect_timeout is longer.
+    __slots__ = tuple(map(str.lower, NAMES)) + ("connect_deadline_is_set", "try_limit")
 
 
 # Project settings that affect how connections are opened or kept.
@@ -53,6 +57,7 @@ def of(database):
         setattr(values, name.lower(), _get(database, name))
     values.max_age = _max_age(database, values.max_age)
     values.connect_deadline_is_set = _is_set(database, "CONNECT_DEADLINE")
+    values.try_limit = TRY_LIMIT
     if values.reset is not None:
         values.reset = imported(values.reset, label_and_value(database, "RESET")[0])
     if values.min_conns:

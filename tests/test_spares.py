@@ -568,6 +568,21 @@ def test_a_server_that_is_away_gets_one_try_and_then_a_pause(log):
             persistconn.drain()
 
 
+def test_a_server_that_does_not_answer_has_a_slot_of_max_conns_only_for_part_of_the_timeout(log):
+    with Proxy(support.server) as proxy:
+        at_proxy = {"HOST": proxy.host, "PORT": str(proxy.port)}
+        bounds = {"MIN_CONNS": 2, "MAX_CONNS": 2, "TIMEOUT": 2}
+        with database_as(PERSISTCONN=bounds, **at_proxy):
+            pid()
+            proxy.deaf = True
+            accepted = proxy.accepted
+            end_of_work()
+            assert wait_until(lambda: proxy.accepted > accepted)
+            assert wait_until(lambda: openers() == [], seconds=10)
+            proxy.heal()
+            persistconn.drain()
+
+
 # Successors ahead of MAX_AGE.
 
 

@@ -7,10 +7,6 @@ from persistconn.connecting.watchdog import Limit
 from persistconn.django_versions import dialect
 from persistconn.drivers.timeouts import count_addresses, seconds_of
 
-#: Seconds that a try may take, unless the user's connect_timeout is longer. psycopg_pool and
-#: HikariCP have the same default timeout.
-TRY_LIMIT = 30
-
 
 class Opening(object):
     """An attempt for Gate.call(): Django opens a connection for a closed wrapper.
@@ -29,7 +25,7 @@ class Opening(object):
         self.is_strict = database.values.connect_deadline_is_set
         self.least = self._driver.shortest_timeout if self.is_strict else 0
         theirs = self._driver.connect_timeout(wrapper.settings_dict["OPTIONS"])
-        self.try_limit = max(TRY_LIMIT, seconds_of(theirs) or 0)
+        self.try_limit = max(database.values.try_limit, seconds_of(theirs) or 0)
         self.was_answered = self._is_transient = False
         self._is_password_refused = self._has_read_anew = False
         self._raw = self._refusal = None
