@@ -146,6 +146,7 @@ def mariadb(session, django):
 # Threads that meet at every line, and servers that are away, take minutes a cell: the oldest, the
 # newest and some between run them, all others the rest.
 LONG = ["test_shared_wrappers.py", "test_opening.py", "test_housekeeper.py", "test_holders.py"]
+LONG += ["test_spares.py", "test_credentials.py"]
 MARIADB_LONG = [*LONG, "test_demo.py"]
 WHOLE = [("2.7", "1.2"), ("2.7", "1.5"), ("3.8", "3.1"), ("3.13", "6.1+psycopg3")]
 WHOLE += [("2.7", "1.5+mysqlclient"), ("3.13", "6.1+mysqlclient")]
