@@ -1,4 +1,4 @@
-"""docs/poolers.md's example at a smaller size: hosts x workers x threads over few server sessions."""
+"""docs/pgbouncer.md's example at a smaller size: hosts x workers x threads over few server sessions."""
 
 from __future__ import absolute_import
 
