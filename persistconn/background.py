@@ -68,7 +68,8 @@ def _open(wrapper, entry, before_release):
 def _is_set_up_elsewhere(wrapper):
     """Whether a receiver has used another connection of this alias, as ``connections[alias]`` is."""
     others = [ref() for ref in list(works.mine.wrappers.values())]
-    return any(o is not None and o is not wrapper and o.alias == wrapper.alias for o in others)
+    others = [other for other in others if other is not None and other.alias == wrapper.alias]
+    return any(dialect.is_registered(other) for other in others)
 
 
 def _refuse(pool, why):

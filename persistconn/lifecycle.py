@@ -491,7 +491,7 @@ def _end_those_since(before):
     work = works.mine
     for key, ref in list(work.wrappers.items()):
         wrapper = ref()
-        if key not in before and wrapper is not None:
+        if key not in before and wrapper is not None and dialect.is_registered(wrapper):
             checkin(wrapper)
             work.ended(wrapper)
 

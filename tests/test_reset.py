@@ -623,6 +623,22 @@ def test_a_function_may_use_another_database_and_its_connection_is_given_back():
     assert persistconn.stats()["other"]["idle"] == 1
 
 
+def test_a_wrapper_that_a_function_makes_by_hand_stays_its_own():
+    made = []
+
+    def make(wrapper):
+        if not made:
+            made.append(wrapper.__class__(dict(wrapper.settings_dict), "default"))
+            made[0].cursor().close()
+
+    with resetting(make):
+        unit_of_work()
+        try:
+            assert made[0].connection is not None
+        finally:
+            made[0].close()
+
+
 def test_a_function_that_closes_the_connection_and_takes_another_holds_none_afterwards():
     def close_and_use(wrapper):
         wrapper.close()
