@@ -15,7 +15,7 @@ Django: SQLite, Django's own pool, MAX_AGE 0.
 import logging
 from functools import partial
 
-from persistconn import accounting, compat, conf, lease, liveness, resetting, transactions
+from persistconn import accounting, compat, conf, failures, lease, liveness, resetting, transactions
 from persistconn.accounting import has_the_entry
 from persistconn.connecting.opening import Opening
 from persistconn.databases import pools
@@ -215,44 +215,6 @@ def has_entry(wrapper):
     return bool(lease.of(wrapper).entries)
 
 
-def error_occurred(wrapper):
-    """Have the connection checked before its next use."""
-    for entry in lease.of(wrapper).entries[:]:
-        entry.distrust()
-
-
-def statement_failed(wrapper, error):
-    """Note a refused write: all sessions of the pool must show that they can write. Note a refused
-    COMMIT, too: behind Pgpool-II a session is in a failed transaction then, and no driver knows it.
-    """
-    for entry in lease.of(wrapper).entries[:]:
-        if entry.raw is None:
-            continue
-        if not (entry.driver.is_its_error(entry.raw, error) or transactions.is_djangos(error)):
-            continue
-        if entry.driver.cannot_write(error):
-            entry.pool.refused()
-        if dialect.is_in_manual_mode(wrapper):
-            entry.distrust()
-
-
-def rolling_back(wrapper):
-    """Note that an error occurred, before Django forgets it."""
-    if wrapper.errors_occurred:
-        error_occurred(wrapper)
-    for entry in lease.of(wrapper).entries[:]:
-        # Errors of psycopg 3's copy() do not pass Django.
-        if entry.raw is not None and entry.driver.has_refused(entry.raw):
-            entry.pool.refused()
-
-
-def transaction_ending(wrapper, has_failed=False):
-    """Look for a refused write before Django 1.6, which hides the driver's error."""
-    for entry in lease.of(wrapper).entries[:]:
-        if entry.raw is not None:
-            transactions.look_for_a_refusal(entry, has_failed)
-
-
 def transaction_ended(wrapper):
     """Note that the wrapper has committed or rolled back."""
     lease.of(wrapper).has_sent = False
@@ -270,33 +232,10 @@ def in_orm(function, *args, **kwargs):
     try:
         return function(*args, **kwargs)
     except BaseException as error:
-        if not transactions.is_djangos(error):
-            _interrupted(work)
-        elif dialect.hides_errors:
-            _orm_failed(work, error)
+        failures.orm_failed(work, error)
         raise
     finally:
         work.in_orm -= 1
-
-
-def _orm_failed(work, error):
-    for ref in list(work.wrappers.values()):
-        wrapper = ref()
-        if wrapper is not None:
-            statement_failed(wrapper, error)  # Django's error has MySQL's code, too
-            transaction_ending(wrapper, has_failed=True)
-
-
-def _interrupted(work):
-    """Have the connections in use rolled back at the end of the work.
-
-    A signal handler may have raised between a statement and its answer, and not every driver notes
-    that. The rollback then fails, and its connection is not kept.
-    """
-    for ref in list(work.wrappers.values()):
-        wrapper = ref()
-        if wrapper is not None:
-            lease.of(wrapper).is_own = True
 
 
 def release_unused(is_wanted):

@@ -5,7 +5,7 @@ from sys import _getframe
 
 from django.core.signals import request_finished, request_started
 
-from persistconn import asgi, lifecycle, streams, tasks
+from persistconn import asgi, failures, lifecycle, streams, tasks
 from persistconn.compat import running_loop
 from persistconn.django_versions import dialect
 from persistconn.patching import Preceded, are_djangos
@@ -85,7 +85,7 @@ def making_cursor_and_connecting(original, switch):
 def rolling_back(original, switch):
     def rollback(wrapper):
         if switch.is_on:
-            lifecycle.rolling_back(wrapper)
+            failures.rolling_back(wrapper)
         return original(wrapper)
 
     return rollback
@@ -99,7 +99,7 @@ def raising_djangos_errors(original, switch):
         if exc_type is None and is_djangos:
             return
         if exc_type is not None and switch.is_on:
-            lifecycle.statement_failed(converter.wrapper, exc_value)
+            failures.statement_failed(converter.wrapper, exc_value)
         return original(converter, exc_type, exc_value, traceback)
 
     return __exit__
@@ -110,7 +110,7 @@ def rolling_back_a_transaction(original, switch):
 
     def rollback(wrapper):
         if switch.is_on:
-            lifecycle.transaction_ending(wrapper)
+            failures.transaction_ending(wrapper)
         return ended(wrapper)
 
     return rollback
@@ -121,7 +121,7 @@ def ending_a_transaction(original, switch):
         try:
             original(wrapper)
         except Exception:
-            lifecycle.error_occurred(wrapper)
+            failures.error_occurred(wrapper)
             raise
         lifecycle.transaction_ended(wrapper)
 

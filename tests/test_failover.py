@@ -14,7 +14,7 @@ from proxy import Proxy
 from support import database_as, end_of_work, orm_pid, pid, pids_at_once, settings_as
 
 import persistconn
-from persistconn import drivers, lifecycle
+from persistconn import drivers, failures
 
 on_postgresql = support.only_on("postgresql", "here a session can write, and another one cannot")
 since_1_6 = pytest.mark.skipif(support.BEFORE_1_6, reason="Django converts errors since 1.6")
@@ -520,7 +520,7 @@ def test_the_error_is_the_one_of_stock_django_and_passes_through_the_same_functi
 @since_1_6
 def test_while_persistconn_is_off_no_error_is_noted(monkeypatch, server):
     noted = []
-    monkeypatch.setattr(lifecycle, "statement_failed", lambda *args: noted.append(args))
+    monkeypatch.setattr(failures, "statement_failed", lambda *args: noted.append(args))
     server.demote()
     persistconn.disable()
     try:
