@@ -68,10 +68,8 @@ def of(database):
 
 def contradictions(database):
     """Yield a message for each bound of a database that is below its MIN_CONNS."""
-    (label, least), bounds = label_and_value(database, "MIN_CONNS"), [
-        label_and_value(database, n) for n in BOUNDS
-    ]
-    for other, bound in bounds:
+    label, least = label_and_value(database, "MIN_CONNS")
+    for other, bound in [label_and_value(database, name) for name in BOUNDS]:
         if bound is not None and least > bound:
             yield "%s is %r, but %s is %r; allowed: at most that." % (label, least, other, bound)
 

@@ -1,4 +1,4 @@
-"""What failed statements and transactions tell about their sessions, and have checked or discarded."""
+"""Failed statements and transactions: they have their sessions checked, or all of the pool asked."""
 
 from persistconn import lease, transactions
 from persistconn.django_versions import dialect

@@ -1,4 +1,4 @@
-"""What PostgreSQL is told to undo the state of a session, for the setting RESET."""
+"""SQL by which PostgreSQL undoes the state of a session, for the setting RESET."""
 
 from collections import namedtuple
 

@@ -1,4 +1,4 @@
-"""Which connections are opened in the background, so that no request waits for a connect.
+"""The choice of connections to open in the background, so that no request waits for a connect.
 
 Those are the connections that MIN_CONNS asks for, and the successors of connections that are about
 to reach MAX_AGE while there is traffic. One thread of the process opens them, one after the other.

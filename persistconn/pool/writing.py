@@ -5,7 +5,7 @@ LEAST_AGE = 1
 
 
 class Writing(object):
-    """What a pool knows of that, by its sessions and by the writes that the server has refused."""
+    """The knowledge of a pool about its server: sessions that can write, and refused writes."""
 
     def __init__(self):
         #: How often all older sessions were to show that they can write.
