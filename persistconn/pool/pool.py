@@ -366,9 +366,12 @@ class Pool(object):
 
     # For connections that are opened in the background: spares.py decides which.
 
-    def current_users(self):
+    def living_users(self):
         users = [ref() for ref in list(self.users)]
-        return [user for user in users if user is not None and user.is_current()]
+        return [user for user in users if user is not None]
+
+    def current_users(self):
+        return [user for user in self.living_users() if user.is_current()]
 
     def fills(self):
         """Whether MIN_CONNS applies: a connection was kept since the last drain()."""

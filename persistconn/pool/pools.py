@@ -77,7 +77,7 @@ class Pools(object):
         pool.is_retired = True
         mine.retired.append(pool)
         mine.by_key.pop(pool.key, None)
-        for user in _users(pool):
+        for user in pool.living_users():
             user.expire()
         pool.drain()
 
@@ -169,11 +169,6 @@ class Pools(object):
             mine.by_key.setdefault(key, own).inherit(pool)
         for pool in list(parents.retired):
             mine.new(pool.key, pool.alias, pool.values, self._keeping).inherit(pool)
-
-
-def _users(pool):
-    users = [ref() for ref in list(pool.users)]
-    return [user for user in users if user is not None]
 
 
 def _has_users(pool):
