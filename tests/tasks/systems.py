@@ -55,8 +55,8 @@ class System(object):
 
 
 def celery(pool, slots, **options):
-    words = ["celery", "-A", "project.celery_app", "worker", "--pool=" + pool, "--loglevel=WARNING"]
-    words += ["--concurrency=%d" % slots, "--without-mingle", "--without-gossip"]
+    words = ["project.celery_command", "-A", "project.celery_app", "worker", "--loglevel=WARNING"]
+    words += ["--pool=" + pool, "--concurrency=%d" % slots, "--without-mingle", "--without-gossip"]
     return System("Celery, " + pool, ["celery"], words, "celery", slots=slots, **options)
 
 

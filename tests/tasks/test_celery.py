@@ -13,7 +13,8 @@ from workers import PERSISTCONN, STOCK, Opened, Result, environment, run, units,
 
 pytestmark = pytest.mark.skipif(not systems.SOLO.is_installed(), reason="Celery is not installed")
 
-HAS_THREADS = workers.has("celery.concurrency.thread")
+# The event loop of Kombu 4 is not safe from threads, and ends a worker of threads now and then.
+HAS_THREADS = workers.has("celery.concurrency.thread") and not workers.is_before("kombu", 5)
 POOLS = [systems.PREFORKED, systems.THREADED, systems.GREEN]
 if not HAS_THREADS:
     POOLS.remove(systems.THREADED)
@@ -45,7 +46,7 @@ def test_a_kill_of_all_sessions_fails_no_task_that_was_not_running(system):
     assert result.opened > system.slots
 
 
-@pytest.mark.skipif(not HAS_THREADS, reason="Celery before 4.4 has no threads")
+@pytest.mark.skipif(not HAS_THREADS, reason="Celery before 5 has no threads that it could rely on")
 def test_threads_share_one_connection_although_conn_max_age_is_set():
     result = Result(systems.THREADED, 100, TASKS_MAX_CONNS="1")
     assert result.failed == []
