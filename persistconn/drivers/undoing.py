@@ -34,7 +34,7 @@ WHERE setting IS NOT NULL
 """
 ROLES = ("session_authorization", "role")
 
-#: How to deallocate prepared statements: the statement, and the condition under which it works.
+#: An SQL statement that deallocates prepared statements, and its condition on the server.
 Deallocating = namedtuple("Deallocating", "statement condition")
 
 ALL = Deallocating("DEALLOCATE ALL", "")

@@ -8,7 +8,7 @@ class Writing(object):
     """The knowledge of a pool about its server: sessions that can write, and refused writes."""
 
     def __init__(self):
-        #: How often all older sessions were to show that they can write.
+        #: The number of times so far that all older sessions had to show they can write.
         self.doubts = 0
         # When the last session was opened that could write. None: none ever could, as on a replica.
         self._writer_opened_at = None

@@ -46,7 +46,7 @@ def test_a_kill_of_all_sessions_fails_no_task_that_was_not_running(system):
     assert result.opened > system.slots
 
 
-@pytest.mark.skipif(not HAS_THREADS, reason="Celery before 5 has no threads that it could rely on")
+@pytest.mark.skipif(not HAS_THREADS, reason="Kombu before 5 is not safe from threads")
 def test_threads_share_one_connection_although_conn_max_age_is_set():
     result = Result(systems.THREADED, 100, TASKS_MAX_CONNS="1")
     assert result.failed == []
