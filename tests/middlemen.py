@@ -219,3 +219,7 @@ class HAProxy(Middleman):
             return b"".join(iter(lambda: admin.recv(4096), b"")).decode()
         finally:
             admin.close()
+
+    def sessions(self):
+        """How many clients' sessions it carries."""
+        return self.order("show sess").count(" fe=database ")

@@ -52,6 +52,8 @@ def test_idle_sessions_that_haproxy_ends_at_a_swap_cost_no_request(pair):
                 for turn in repeat(50):
                     workers.at_once("reading")
                     swap(proxy, turn % 2, 1 - turn % 2, ends_sessions=True)
+                    # HAProxy answers before it has ended them.
+                    assert support.wait_until(lambda: proxy.sessions() == 0)
                     scenario.injected += THREADS
                     workers.at_once("reading")
         scenario.require_success()
