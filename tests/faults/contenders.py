@@ -84,6 +84,15 @@ def end_of_thread():
             connections[alias].close()
 
 
+def counts():
+    """Return the counts of the usual alias; nothing for contenders that count nothing."""
+    if not is_ours():
+        return {}
+    import persistconn
+
+    return persistconn.stats()["default"]
+
+
 def close_all():
     if is_ours():
         import persistconn

@@ -92,8 +92,4 @@ def timeout():
 
 
 def failed_checks():
-    if not contenders.is_ours():
-        return 0
-    import persistconn
-
-    return persistconn.stats()["default"]["discarded"].get("check failed", 0)
+    return contenders.counts().get("discarded", {}).get("check failed", 0)

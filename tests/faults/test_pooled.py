@@ -2,7 +2,9 @@
 
 from __future__ import absolute_import
 
+import contenders
 import pytest
+import scenarios
 from clients import Workers
 from databases import chosen
 from proxy import Proxy
@@ -22,9 +24,17 @@ def test_the_first_request_does_not_pay_for_each_dead_connection(cluster, count)
                 pids = [unit.pid for unit in workers.at_once()]
                 cluster.kill(pids)
                 scenario.injected += len(set(pids))
-                bound = MORE + seconds_to_connect()
-                scenario.require_within(bound, [workers.do()])
+                before = opened()
+                units = [workers.do()]
+                scenario.require(opened() - before == 1, opened() - before, "connects")
+                # The time of one unit says little: the machine may just be busy.
+                if scenarios.full:
+                    scenario.require_within(MORE + seconds_to_connect(), units)
         scenario.require_success()
+
+
+def opened():
+    return contenders.counts().get("opened", 0)
 
 
 def test_the_loss_of_a_pooled_connection_costs_no_living_connection(cluster, ours):

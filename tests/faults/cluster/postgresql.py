@@ -40,9 +40,9 @@ class Cluster(Base):
     ANY = "true"
 
     #: Settings that end idle sessions, and idle transactions; seconds after which those have ended.
-    idle_timeout = {"idle_session_timeout": "100ms"}
-    idle_transaction_timeout = {"idle_in_transaction_session_timeout": "250ms"}
-    idle_transaction_seconds = 0.5
+    idle_timeout = {"idle_session_timeout": "1s"}
+    idle_transaction_timeout = {"idle_in_transaction_session_timeout": "1s"}
+    idle_transaction_seconds = 1.5
 
     @staticmethod
     def own_option(number):
