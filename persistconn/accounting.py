@@ -71,6 +71,8 @@ def _make_entry(wrapper, held, raw, slot):
         return None  # another thread has just given it back, or made its entry
     if known is None and dialect.is_under_way(wrapper):
         return None  # The session's defaults cannot be read during a transaction.
+    if slot is None and _is_being_set_up(wrapper, driver, raw):
+        return None
     options = wrapper.settings_dict["OPTIONS"]
     driver.keep_alive(raw, options)
     entry = slot or database.pool.add(known)
@@ -89,6 +91,16 @@ def _make_entry(wrapper, held, raw, slot):
     if known is not None:
         entry.doom = "error"  # an exception interrupted its checkout or its checkin
     return entry
+
+
+def _is_being_set_up(wrapper, driver, raw):
+    """Whether Django has just opened the connection, and not switched autocommit on yet.
+
+    persistconn was switched on meanwhile. Each checkin would restore that state, in which all that
+    is not committed is lost.
+    """
+    wanted = wrapper.settings_dict.get("AUTOCOMMIT")  # since Django 1.6
+    return wanted is not None and driver.autocommit(raw) not in (None, wanted)
 
 
 def _was_interrupted(wrapper, slot):

@@ -2,11 +2,15 @@
 
 from __future__ import absolute_import
 
+from contextlib import closing
+
 import pytest
 import support
+from django.db import connection
 from support import ask_for_pids, backends, get, kill_backends, wait_until
 
 import persistconn
+from persistconn import drivers
 
 
 def test_five_requests_use_one_backend():
@@ -60,6 +64,28 @@ def test_connections_are_kept_again_after_enable():
     ask_for_pids(1)
     persistconn.enable()
     assert len(set(ask_for_pids(5))) == 1
+
+
+@pytest.mark.skipif(support.BEFORE_1_6, reason="connections are in autocommit since Django 1.6")
+def test_autocommit_is_kept_if_persistconn_is_switched_on_while_django_connects(monkeypatch):
+    persistconn.disable()
+    ask_for_pids(1)  # from here on the wrapper's autocommit is that of its last connection
+    connect = connection.get_new_connection
+
+    def connect_and_switch_on(params):
+        raw = connect(params)
+        persistconn.enable()
+        return raw
+
+    monkeypatch.setattr(connection, "get_new_connection", connect_and_switch_on)
+    found = []
+    for _ in range(3):
+        with closing(connection.cursor()) as cursor:
+            cursor.execute("SELECT 1")
+            driver = drivers.of(connection.connection)
+            found.append(bool(driver.autocommit(connection.connection)))
+        support.end_of_work()
+    assert found == [True, True, True]
 
 
 @support.only_on("postgresql", "Django sets the time zone of sessions of PostgreSQL only")

@@ -255,6 +255,10 @@ class Driver(object):
     #: Attributes of a connection that requests may set.
     flag_names = ("autocommit",)  # an optional extension of PEP 249
 
+    def autocommit(self, raw):
+        """Return whether each statement commits itself; None: the driver does not say."""
+        return getattr(raw, "autocommit", None)
+
     def flags(self, raw):
         """Return the present values of everything that requests may set on the connection."""
         return tuple([getattr(raw, name, None) for name in self.flag_names])

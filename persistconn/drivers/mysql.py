@@ -144,6 +144,9 @@ class MySQL(Driver):
     def _fileno(self, raw):
         return Driver.fileno(self, raw)  # MySQLdb has none before 1.3.2
 
+    def autocommit(self, raw):
+        return bool(raw.get_autocommit())
+
     def flags(self, raw):
         # A reconnection by the library or by its user shows as another session.
         return raw.thread_id(), raw.get_autocommit()
