@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 import support
-from django.db import connection
+from django.db import connection, connections
 from support import ask_for_pids, backends, get, kill_backends, wait_until
 
 import persistconn
@@ -77,7 +77,8 @@ def test_autocommit_is_kept_if_persistconn_is_switched_on_while_django_connects(
         persistconn.enable()
         return raw
 
-    monkeypatch.setattr(connection, "get_new_connection", connect_and_switch_on)
+    # Not by setattr(), which would leave a method on the wrapper.
+    monkeypatch.setitem(vars(connections["default"]), "get_new_connection", connect_and_switch_on)
     found = []
     for _ in range(3):
         with closing(connection.cursor()) as cursor:
