@@ -41,7 +41,9 @@ PAUSE = 0.3
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch):
-    """Rounds and pauses of a second would make the tests slow."""
+    """Rounds and pauses of a second would make the tests slow, as would those that others left."""
+    for pool in databases.pools.all():
+        pool.spare_pause = pool.next_spare_at = 0
     monkeypatch.setattr(housekeeper, "INTERVAL", 0.05)
     monkeypatch.setattr(spares, "FIRST_PAUSE", PAUSE)
 
