@@ -10,7 +10,6 @@ from django.db import connection, connections
 from support import ask_for_pids, backends, get, kill_backends, wait_until
 
 import persistconn
-from persistconn import drivers
 
 
 def test_five_requests_use_one_backend():
@@ -83,8 +82,7 @@ def test_autocommit_is_kept_if_persistconn_is_switched_on_while_django_connects(
     for _ in range(3):
         with closing(connection.cursor()) as cursor:
             cursor.execute("SELECT 1")
-            driver = drivers.of(connection.connection)
-            found.append(bool(driver.autocommit(connection.connection)))
+            found.append(support.chosen.is_in_autocommit(connection.connection))
         support.end_of_work()
     assert found == [True, True, True]
 

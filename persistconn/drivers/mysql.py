@@ -87,7 +87,7 @@ class MySQL(Driver):
         raw.query("ROLLBACK AND NO CHAIN NO RELEASE")
 
     def commits_by_itself(self, raw):
-        return bool(raw.get_autocommit())
+        return self.autocommit(raw)
 
     def just_opened(self, raw, params):
         # mysqlclient since 2.3 tells the descriptor to no thread while another is inside.
