@@ -78,6 +78,14 @@ def module():
 # Reuse, and what it costs.
 
 
+def test_a_method_that_switches_autocommit_does_not_tell_whether_it_is_on():
+    class Connection(object):
+        def autocommit(self, on):
+            raise AssertionError("asked, and not switched")
+
+    assert drivers.Driver().autocommit(Connection()) is None
+
+
 def test_five_requests_use_one_session():
     assert len(set(support.ask_for_pids(5))) == 1
 

@@ -257,7 +257,8 @@ class Driver(object):
 
     def autocommit(self, raw):
         """Return whether each statement commits itself; None: the driver does not say."""
-        return getattr(raw, "autocommit", None)
+        value = getattr(raw, "autocommit", None)
+        return None if callable(value) else value  # some drivers have a method that switches it
 
     def flags(self, raw):
         """Return the present values of everything that requests may set on the connection."""
